@@ -1,0 +1,30 @@
+# Each target makes its own .venv when there is none, when requirements.txt changed, or when Python did.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/ready
+	$(RUN) demo.py
+
+test: $(VENV)/ready
+	$(RUN) -m pytest
+
+lint: $(VENV)/ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:
+	rm -rf $(VENV)
+
+# A .venv whose interpreter no longer finds its packages (Python upgraded, folder moved) is made again.
+ifneq ($(shell $(RUN) -c 'import pytest, ruff' 2>&1),)
+.PHONY: $(VENV)/ready
+endif
+
+$(VENV)/ready: requirements.txt
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@

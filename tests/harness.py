@@ -1,0 +1,282 @@
+"""Processes, ports and waiting: the one place of the suite (and of demo.py) that knows subprocess.
+
+    server = Script(labs / "lab01_udp/server.py", "0", cwd=tmp_path)
+    port = server.port()                      # from its ready line
+    client = Script(labs / "lab01_udp/client.py", f"127.0.0.1:{port}", "a.bin", "b.bin")
+    assert client.wait() == 0
+
+Every process carries MARK in its environment, by which `leftovers` finds even orphans.
+"""
+
+import codecs
+import contextlib
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parent.parent
+LABS = [
+    "lab01_udp",
+    "lab02_tcp_threads",
+    "lab03_zmq",
+    "lab04_grpc",
+    "lab05_chord",
+    "lab06_raft",
+]
+PATIENCE = 20.0  # s: how long a fact may take on a busy machine before a test gives up on it
+MARK = f"LABS_TEST_RUN={uuid.uuid4().hex}"
+
+
+class Failure(AssertionError):
+    """A fact did not come true; the message shows what the process printed."""
+
+
+def wait_until(fact: Callable[[], object], what: str = "", timeout: float = PATIENCE):
+    """Return the first truthy value of `fact()`; raise Failure after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := fact()):
+        if time.monotonic() > deadline:
+            raise Failure(f"not within {timeout:g} s: {what or fact}")
+        time.sleep(0.01)
+    return value
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port of 127.0.0.1 that the system has just given out."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    """Tell whether something accepts TCP connections on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Stream:
+    """What a process has written to one file descriptor, read by a thread of its own."""
+
+    def __init__(self, fd: int):
+        self.text = ""
+        self.closed = False
+        self.cursor = 0  # expect() searches from here
+        self.changed = threading.Condition()
+        self.thread = threading.Thread(target=self._read, args=(fd,), daemon=True)
+        self.thread.start()
+
+    def _read(self, fd: int) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with contextlib.suppress(OSError):  # a terminal whose other side has gone gives EIO
+            while data := os.read(fd, 65536):
+                with self.changed:
+                    self.text += decoder.decode(data).replace("\r\n", "\n")
+                    self.changed.notify_all()
+        os.close(fd)
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def expect(self, pattern: str, timeout: float, whole_lines: bool) -> re.Match | None:
+        """Return the next match of `pattern`, or None if it does not come."""
+        regex = re.compile(pattern, re.MULTILINE)
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            while True:
+                end = len(self.text)
+                if whole_lines and not self.closed:
+                    end = self.text.rfind("\n") + 1
+                if match := regex.search(self.text, self.cursor, max(end, self.cursor)):
+                    self.cursor = match.end()
+                    return match
+                if self.closed or not self.changed.wait(max(0.0, deadline - time.monotonic())):
+                    return None
+
+
+class Script:
+    """A lab's script, running as a process of its own.
+
+    Args:
+        path: the script. args: its command line, each turned into a string.
+        cwd: its working directory; by default the script's folder, as a student would run it.
+        tty: give it a terminal (its output is then all in `out`) instead of three pipes.
+        env: variables beside the inherited ones.
+    """
+
+    def __init__(self, path: Path, *args, cwd: Path | None = None, tty=False, env=None):
+        self.command = [sys.executable, str(path), *map(str, args)]
+        self.name = f"{path.parent.name}/{path.name} {' '.join(map(str, args))}".strip()
+        self.tty = tty
+        key, _, value = MARK.partition("=")
+        environment = {**os.environ, key: value, **(env or {})}
+        if tty:
+            master, slave = os.openpty()
+            files = {"stdin": slave, "stdout": slave, "stderr": slave}
+        else:
+            pipe = subprocess.PIPE
+            files = {"stdin": pipe, "stdout": pipe, "stderr": pipe}
+        self.process = subprocess.Popen(
+            self.command,
+            cwd=cwd or path.parent,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_take_terminal if tty else None,
+            **files,
+        )
+        self.pid = self.process.pid
+        if tty:
+            os.close(slave)
+            self._stdin = os.dup(master)
+            self.out_stream = self.err_stream = Stream(master)
+        else:
+            self._stdin = os.dup(self.process.stdin.fileno())
+            self.process.stdin.close()
+            self.out_stream = Stream(self._adopt(self.process.stdout))
+            self.err_stream = Stream(self._adopt(self.process.stderr))
+
+    @staticmethod
+    def _adopt(pipe) -> int:
+        fd = os.dup(pipe.fileno())
+        pipe.close()
+        return fd
+
+    @property
+    def out(self) -> str:
+        """All that has come on stdout so far."""
+        return self.out_stream.text
+
+    @property
+    def err(self) -> str:
+        """All that has come on stderr so far."""
+        return self.err_stream.text
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of stdout so far."""
+        return self.out.splitlines()
+
+    def expect(self, pattern: str, timeout: float = PATIENCE) -> re.Match:
+        """Wait for the next part of stdout that matches; without a terminal in whole lines only."""
+        return self._expect(self.out_stream, pattern, timeout)
+
+    def expect_err(self, pattern: str, timeout: float = PATIENCE) -> re.Match:
+        """Wait for the next part of stderr that matches."""
+        return self._expect(self.err_stream, pattern, timeout)
+
+    def _expect(self, stream: Stream, pattern: str, timeout: float) -> re.Match:
+        if match := stream.expect(pattern, timeout, whole_lines=not self.tty):
+            return match
+        raise Failure(f"{pattern!r} did not come within {timeout:g} s from {self.transcript()}")
+
+    def port(self) -> int:
+        """Return the port that the ready line names: the first ":number" printed."""
+        return int(self.expect(r":(\d+)\b")[1])
+
+    def send(self, line: str) -> None:
+        """Type a line."""
+        self.write(line + "\n")
+
+    def write(self, text: str) -> None:
+        """Type text that need not be a line; control characters work on a terminal."""
+        data = text.encode("utf-8", "surrogateescape")
+        while data:
+            data = data[os.write(self._stdin, data) :]
+
+    def close_stdin(self) -> None:
+        """Give it the end of its input."""
+        if self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to this very process, if it still runs."""
+        self.process.send_signal(signum)
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self.signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: it hangs."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.signal(signal.SIGCONT)
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Return the exit status, with all output read; raise Failure if it goes on running."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"still running after {timeout:g} s: {self.transcript()}") from None
+        for stream in (self.out_stream, self.err_stream):
+            stream.thread.join(timeout)
+        return status
+
+    def stop(self) -> None:
+        """End it, whatever its state, and give back all that it took."""
+        if self.running:
+            self.kill()
+        self.close_stdin()
+        self.wait()
+
+    def transcript(self) -> str:
+        """Return the command and what it printed, for a person."""
+        parts = [f"$ {self.name}   [{'running' if self.running else self.process.returncode}]"]
+        parts += [f"  {line}" for line in self.out.splitlines()]
+        if self.err_stream is not self.out_stream:
+            parts += [f"! {line}" for line in self.err.splitlines()]
+        return "\n".join(parts)
+
+
+def _take_terminal() -> None:
+    """In the child: make the new terminal the one whose Ctrl-C reaches it."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def leftovers() -> list[str]:
+    """Return the processes, living or orphaned, that a test of this run started and did not end."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            marked = MARK.encode() in (entry / "environ").read_bytes().split(b"\0")
+            if marked and int(entry.name) != os.getpid():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def load(path: Path) -> ModuleType:
+    """Import a file of a lab by its path, under a name of its own, as its folder would see it."""
+    name = f"{path.parent.name}__{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        sys.path.insert(0, str(path.parent))
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            sys.path.remove(str(path.parent))
+    return sys.modules[name]
