@@ -1,0 +1,179 @@
+"""Send a file over UDP, reliably: python3 client.py localhost:12300 path/to/file name-on-server
+
+Exit status: 0 the server has saved the file, 1 it has not, 2 wrong arguments, 130 interrupted.
+The protocol is in stop_and_wait.py.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import stat
+import struct
+import sys
+import time
+from typing import BinaryIO
+
+from stop_and_wait import MAX_DATAGRAM, Sender, TransferFailed, is_plain_name
+
+TICK = 0.05  # s: how late a message may be sent again
+PROGRESS_EVERY = 0.2  # s
+ACK_SIZE = 4096  # bytes: more than any ack has
+
+
+class Progress:
+    """A line on stderr that says how far the upload is, if stderr is a terminal."""
+
+    def __init__(self, total_size: int):
+        self._total = total_size
+        self._started = self._shown = time.monotonic()
+        self._wanted = sys.stderr.isatty()
+
+    def show(self, sent: int, now: float) -> None:
+        if not self._wanted or now - self._shown < PROGRESS_EVERY:
+            return
+        self._shown = now
+        rate = max(1.0, sent / (now - self._started))
+        left = (self._total - sent) / rate
+        line = f"{sent}/{self._total} bytes  {rate / 1e6:.2f} MB/s  {left:.0f} s left"
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._wanted:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def connect(host: str, port: int) -> socket.socket:
+    """Return a UDP socket that talks with the server alone; raise OSError if there is no way."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    found.sort(key=lambda info: info[0] != socket.AF_INET)  # "localhost" is the server's 127.0.0.1
+    family, kind, _, _, address = found[0]
+    sock = socket.socket(family, kind)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
+    # The kernel keeps this time itself; a Python timeout would cost one more system call each.
+    timeval = struct.pack("ll", int(TICK), int(TICK % 1 * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+    sock.connect(address)
+    return sock
+
+
+def upload(sock: socket.socket, sender: Sender, file: BinaryIO, progress: Progress) -> None:
+    """Send the whole file; raise TransferFailed if that cannot be done."""
+    message = sender.start(time.monotonic())
+    while True:
+        send(sock, message)
+        await_ack(sock, sender)
+        if sender.finished:
+            return
+        now = time.monotonic()
+        progress.show(sender.sent, now)
+        data = file.read(sender.room)
+        if not data:
+            raise TransferFailed("the file has shrunk while it was sent")
+        message = sender.data(data, now)
+
+
+def send(sock: socket.socket, message: bytes) -> None:
+    """Send a datagram; a report that an earlier one found nobody takes the place of a send."""
+    try:
+        sock.send(message)
+    except ConnectionRefusedError:
+        sock.send(message)
+
+
+def await_ack(sock: socket.socket, sender: Sender) -> None:
+    """Return when the awaited ack has come, having sent the message again as often as needed."""
+    while True:
+        try:
+            if sender.receive(sock.recv(ACK_SIZE)):
+                return
+        except (BlockingIOError, ConnectionRefusedError):
+            pass  # silence, or nobody there yet: both may change
+        again = sender.tick(time.monotonic())
+        if again is not None:
+            send(sock, again)
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a regular file; raise ArgumentTypeError if there is none to be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait for a writer
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise argparse.ArgumentTypeError(f"cannot read {path}: not a regular file")
+    return open(fd, "rb")
+
+
+def parse_name(text: str) -> str:
+    """Return a file name that the server will take; raise ArgumentTypeError if it will not."""
+    if not (text.isascii() and is_plain_name(text)):
+        raise argparse.ArgumentTypeError(f"not a plain ASCII file name: {text!r}")
+    return text
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split "host:port" ("[::1]:port" for IPv6); raise ArgumentTypeError if it is not that."""
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not host or (":" in host and not bracketed):
+        raise argparse.ArgumentTypeError(f"expected host:port, not {text!r}")
+    return host.strip("[]"), parse_port(port)
+
+
+def parse_port(text: str) -> int:
+    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
+    return int(text)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Send a file over UDP, reliably.",
+        epilog="example: python3 client.py localhost:12300 notes.txt copy-of-notes.txt",
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser.add_argument("server", type=parse_address, help="host:port of the server")
+    parser.add_argument("file", type=open_file, help="the file to send")
+    parser.add_argument("name", type=parse_name, help="its name on the server")
+    return parser.parse_args(argv)
+
+
+def transfer(args: argparse.Namespace) -> str:
+    """Send the file and return the summary; raise OSError or TransferFailed."""
+    size = os.fstat(args.file.fileno()).st_size
+    sender = Sender(args.name, size)
+    progress = Progress(size)
+    started = time.monotonic()
+    try:
+        with args.file, connect(*args.server) as sock:
+            upload(sock, sender, args.file, progress)
+    finally:
+        progress.clear()
+    seconds = time.monotonic() - started
+    rate = size / seconds / 1e6
+    return (
+        f"Sent {args.name}: {size} bytes in {seconds:.3f} s, {rate:.2f} MB/s, "
+        f"{sender.retransmissions} retransmissions"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
+    try:
+        args = parse_args(argv)
+        print(transfer(args))
+    except KeyboardInterrupt:
+        print("client.py: interrupted, the file is not sent", file=sys.stderr)
+        return 130
+    except (OSError, TransferFailed) as error:
+        print(f"client.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

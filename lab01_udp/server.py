@@ -1,0 +1,230 @@
+"""Receive files over UDP, reliably: python3 server.py 12300
+
+Each file appears in the current directory (or --dir) under the name that its client gave it, and
+only when it is complete and on disk. The protocol is in stop_and_wait.py.
+"""
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from stop_and_wait import MAX_DATAGRAM, Receiver, Refused
+
+TICK = 0.2  # s: how late a session may be found to have expired
+RECEIVE_BUFFER = 4 << 20  # bytes: one datagram each of 64 clients, where the system allows that
+SYNC_EVERY = 32 << 20  # bytes: so that the last fsync, before the last ack, is short for any size
+WRITE_BUFFER = 64 << 10  # bytes
+TEMPORARY = ".upload-"  # prefix of an unfinished file's name
+UNKNOWN_MTU = 1500  # bytes: Ethernet
+IPV4_UDP_HEADERS = 28  # bytes
+IPV6_UDP_HEADERS = 48  # bytes
+LINUX_IP_MTU, LINUX_IPV6_MTU = 14, 24  # <linux/in.h>, <linux/in6.h>
+
+
+class FileUpload:
+    """An Upload into a folder, under a temporary name until it is whole.
+
+    The temporary file stays locked while its server lives: so the next start knows what kill -9
+    has left behind from what another server in the same folder is just receiving.
+    """
+
+    def __init__(self, folder: Path, filename: str, mode: int):
+        fd, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+        self._file = open(fd, "wb", buffering=WRITE_BUFFER)  # noqa: SIM115
+        self._temporary = Path(name)
+        self._final = folder / filename
+        self._unsynced = 0
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.fchmod(fd, mode)
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._unsynced += len(data)
+        if self._unsynced >= SYNC_EVERY:
+            self._sync()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._unsynced = 0
+
+    def save(self) -> None:
+        self._sync()
+        os.replace(self._temporary, self._final)
+        self._file.close()
+        sync_folder(self._final.parent)
+
+    def discard(self) -> None:
+        self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a full disk: what is buffered goes nowhere
+            self._file.close()
+
+
+class Folder:
+    """Where the files go."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        umask = os.umask(0)
+        os.umask(umask)
+        self._mode = 0o666 & ~umask
+        self._remove_remains()
+
+    def _remove_remains(self) -> None:
+        """Remove the unfinished files of servers that were killed."""
+        for path in self._path.glob(TEMPORARY + "*"):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+    def create(self, filename: str, total_size: int) -> FileUpload:
+        """Begin an upload; raise OSError if it could not end well."""
+        if filename.startswith(TEMPORARY):
+            raise OSError(errno.EPERM, "the name is reserved")
+        if (self._path / filename).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if total_size > shutil.disk_usage(self._path).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return FileUpload(self._path, filename, self._mode)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder on disk too."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def path_buf_size(address: tuple) -> int:
+    """Return the bytes that a datagram from `address` can carry unfragmented, as far as known."""
+    ipv6 = ":" in address[0]
+    mtu = UNKNOWN_MTU
+    if sys.platform == "linux":
+        with socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            level, option = (
+                (socket.IPPROTO_IPV6, LINUX_IPV6_MTU) if ipv6 else (socket.IPPROTO_IP, LINUX_IP_MTU)
+            )
+            mtu = probe.getsockopt(level, option)
+    elif address[0] == "::1" or address[0].startswith("127."):
+        return MAX_DATAGRAM
+    return min(MAX_DATAGRAM, mtu - (IPV6_UDP_HEADERS if ipv6 else IPV4_UDP_HEADERS))
+
+
+def log(line: str) -> None:
+    """Write a line to stderr, unless its reader has stopped reading: that must not stop us."""
+    with contextlib.suppress(OSError, ValueError):
+        if select.select([], [sys.stderr], [], 0)[1]:
+            print(line, file=sys.stderr, flush=True)
+
+
+def say(line: str) -> None:
+    """Write a line to stdout, if there still is somebody to read it."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def serve(sock: socket.socket, receiver: Receiver) -> None:
+    """Answer datagrams until KeyboardInterrupt."""
+    # The kernel keeps this time itself; a Python timeout would cost one more system call each.
+    timeval = struct.pack("ll", int(TICK), int(TICK % 1 * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+    while True:
+        try:
+            datagram, address = sock.recvfrom(MAX_DATAGRAM + 1)
+            sock.sendto(receiver.receive(datagram, address, time.monotonic()), address)
+        except BlockingIOError:
+            pass  # nothing came for TICK seconds
+        except Refused as reason:
+            log(f"{address[0]}:{address[1]}: refused: {reason}")
+        except OSError as error:  # of the answer: a client that cannot be reached
+            log(f"cannot answer: {error}")
+        for session in receiver.expire(time.monotonic()):
+            log(f"{session.start.filename}: abandoned, the client is silent")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a UDP socket bound there; raise OSError if the address cannot be had."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    sock = socket.socket(family, kind)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    try:
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def parse_port(text: str) -> int:
+    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
+    return int(text)
+
+
+def parse_folder(text: str) -> Path:
+    """Return a folder that can be written to; raise ArgumentTypeError if it is none."""
+    if not os.path.isdir(text) or not os.access(text, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"not a folder that can be written to: {text!r}")
+    return Path(text).resolve()
+
+
+def parse_buf_size(text: str) -> int:
+    """Return a datagram size in bytes; raise ArgumentTypeError if no datagram has it."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_DATAGRAM):
+        raise argparse.ArgumentTypeError(f"expected 1 to {MAX_DATAGRAM}, not {text!r}")
+    return int(text)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Receive files over UDP, reliably.",
+        epilog="example: python3 server.py 12300",
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser.add_argument("port", type=parse_port, help="to listen on; 0 picks a free one")
+    parser.add_argument("--dir", type=parse_folder, default=".", help="where the files go")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    parser.add_argument("--buf-size", type=parse_buf_size, help="datagram size in bytes")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
+    try:
+        sock = bind(args.host, args.port)
+    except OSError as error:
+        print(f"server.py: cannot listen on {args.host}:{args.port}: {error}", file=sys.stderr)
+        return 1
+    fixed = args.buf_size
+    folder = Folder(args.dir)
+    receiver = Receiver(folder.create, (lambda address: fixed) if fixed else path_buf_size)
+    with contextlib.suppress(KeyboardInterrupt), sock:
+        say(f"Listening on {args.host}:{sock.getsockname()[1]}")
+        serve(sock, receiver)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    receiver.abandon_all()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,351 @@
+"""Stop-and-wait file transfer over UDP: the protocol alone, without a socket, a file or a clock.
+
+The client has at most one message unacknowledged; the server acknowledges by naming the sequence
+number that it waits for next. Three rules make that reliable over a network which loses,
+duplicates, delays and reorders datagrams:
+
+1. The client sends the next message only when the awaited ack has come, and the same message again
+   only when none has for RETRY_AFTER: never because of a stale or duplicate ack, or one duplicate
+   would double all that follow (the "sorcerer's apprentice", RFC 1123 §4.2.3.1).
+2. The server appends a data message only if it carries exactly the awaited number, and answers
+   every other one of the session with the number it still awaits.
+3. The server sends the last ack only when the file is safe: acknowledged means saved.
+
+Messages, with an ASCII header and " | " between the parts:
+
+    client -> server    s | seqno0 | filename | total_size      start: a session for this address
+    server -> client    a | seqno0+1 | buf_size                 its ack, with the datagram limit
+    client -> server    d | seqno | data_bytes                  seqno0+1, seqno0+2, ...
+    server -> client    a | next_seqno                          its ack
+
+Some implementations write the delimiter as "|": a session keeps the one of its start message,
+since a payload may begin with a blank. A file name may contain the delimiter: the sequence number
+is cut off from the left, the size from the right.
+
+`Sender` is one upload as the client sees it, `Receiver` all of the server's sessions. Time is an
+argument, `now`, in seconds of any monotonic clock.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Protocol
+
+RETRY_AFTER = 0.5  # s without the awaited ack, after which the client sends the message again
+MAX_RETRIES = 5  # then the server is taken to be malfunctioning
+ABANDON_AFTER = 3.0  # s of silence, after which the server gives an unfinished session up
+KEEP_FINISHED = 1.0  # s of silence for which a finished session still answers duplicates
+EVICT_AFTER = 1.0  # s of silence, after which a session makes way when there are too many
+MAX_SESSIONS = 500  # unfinished ones; each holds a file open
+MAX_DATAGRAM = 65507  # bytes that a UDP datagram carries over IPv4
+MAX_NAME = 255  # bytes in a file name
+MAX_DIGITS = 18  # of any number in a header
+
+DELIMITERS = (b" | ", b"|")
+
+
+class Refused(Exception):
+    """A datagram that gets no answer; the message says why."""
+
+
+class TransferFailed(Exception):
+    """The upload cannot succeed; the message says why."""
+
+
+# --- Messages ---
+
+
+@dataclass(frozen=True)
+class Start:
+    seqno0: int
+    filename: str
+    total_size: int  # bytes
+    delimiter: bytes = DELIMITERS[0]
+
+    def encode(self) -> bytes:
+        parts = b"s", b"%d" % self.seqno0, self.filename.encode("ascii"), b"%d" % self.total_size
+        return self.delimiter.join(parts)
+
+
+def decode_start(datagram: bytes) -> Start:
+    """Return the start message in `datagram`; raise Refused if it is not a proper one."""
+    delimiter = next((d for d in DELIMITERS if datagram.startswith(b"s" + d)), None)
+    if delimiter is None:
+        raise Refused("neither a start nor a data message")
+    seqno0, found, rest = datagram[1 + len(delimiter) :].partition(delimiter)
+    filename, found_too, total_size = rest.rpartition(delimiter)
+    if not (found and found_too):
+        raise Refused("a start message with a part missing")
+    if not filename.isascii():
+        raise Refused("a start message that is not ASCII")
+    name = filename.decode("ascii")
+    if not is_plain_name(name):
+        raise Refused(f"not a plain file name: {name[:MAX_NAME]!r}")
+    return Start(_number(seqno0), name, _number(total_size), delimiter)
+
+
+def encode_data(seqno: int, data: bytes) -> bytes:
+    """Return a data message."""
+    return b"d | %d | %b" % (seqno, data)
+
+
+def decode_data(datagram: bytes, delimiter: bytes) -> tuple[int, memoryview]:
+    """Return (seqno, data, not copied) of a data message; raise Refused if it is malformed."""
+    begin = 1 + len(delimiter)
+    end = datagram.find(delimiter, begin)
+    if end < 0 or datagram[1:begin] != delimiter:
+        raise Refused("a data message with a part missing")
+    return _number(datagram[begin:end]), memoryview(datagram)[end + len(delimiter) :]
+
+
+def encode_ack(next_seqno: int, delimiter: bytes, buf_size: int | None = None) -> bytes:
+    """Return an ack, to a start message if there is a `buf_size`."""
+    if buf_size is None:
+        return b"a%b%d" % (delimiter, next_seqno)
+    return b"a%b%d%b%d" % (delimiter, next_seqno, delimiter, buf_size)
+
+
+def decode_ack(datagram: bytes) -> tuple[int, int | None]:
+    """Return (next_seqno, buf_size or None) of an ack; raise Refused if it is not a proper one."""
+    kind, *numbers = (part.strip() for part in datagram.split(b"|"))
+    if kind != b"a" or len(numbers) not in (1, 2):
+        raise Refused("not an ack")
+    return _number(numbers[0]), _number(numbers[1]) if numbers[1:] else None
+
+
+def _number(text: bytes) -> int:
+    if not text.isdigit() or len(text) > MAX_DIGITS:
+        raise Refused(f"not a number: {text[:MAX_DIGITS]!r}")
+    return int(text)
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether `name` can name a file in the server's folder and nothing outside it."""
+    separator = "/" in name or "\\" in name
+    fits = 0 < len(name) <= MAX_NAME
+    return fits and not separator and name not in (".", "..") and name.isprintable()
+
+
+# --- The client's side ---
+
+
+class Sender:
+    """One upload.
+
+    `start`, then `data` for each piece of at most `room` bytes until `finished`; after each of the
+    two, `receive` every datagram until one is the awaited ack, and `tick` in between.
+    """
+
+    def __init__(self, filename: str, total_size: int, seqno0: int = 0):
+        self.filename = filename
+        self.total_size = total_size  # bytes
+        self.sent = 0  # bytes acknowledged
+        self.seqno = seqno0  # of the message in flight
+        self.buf_size: int | None = None  # bytes, once the server has named it
+        self.retransmissions = 0
+        self._message = b""
+        self._pending = 0  # bytes of the file in the message in flight
+        self._retries = 0
+        self._deadline = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server has acknowledged everything."""
+        return self.buf_size is not None and self.sent == self.total_size
+
+    @property
+    def room(self) -> int:
+        """How many bytes the next data message takes; raise TransferFailed if there is no room."""
+        room = min(self.buf_size, MAX_DATAGRAM) - len(encode_data(self.seqno + 1, b""))
+        if room < 1:
+            raise TransferFailed(f"the server's buf_size of {self.buf_size} is too small for data")
+        return min(room, self.total_size - self.sent)
+
+    def start(self, now: float) -> bytes:
+        """Return the start message to send."""
+        return self._send(Start(self.seqno, self.filename, self.total_size).encode(), now)
+
+    def data(self, data: bytes, now: float) -> bytes:
+        """Return the next data message to send."""
+        self.seqno += 1
+        self._pending = len(data)
+        return self._send(encode_data(self.seqno, data), now)
+
+    def _send(self, message: bytes, now: float) -> bytes:
+        self._message = message
+        self._retries = 0
+        self._deadline = now + RETRY_AFTER
+        return message
+
+    def receive(self, datagram: bytes) -> bool:
+        """Take a datagram from the server; tell whether it is the awaited ack (rule 1)."""
+        try:
+            next_seqno, buf_size = decode_ack(datagram)
+        except Refused:
+            return False
+        if next_seqno != self.seqno + 1 or (self.buf_size is None and buf_size is None):
+            return False
+        if self.buf_size is None:
+            self.buf_size = buf_size
+        self.sent += self._pending
+        self._pending = 0
+        return True
+
+    def tick(self, now: float) -> bytes | None:
+        """Return the message to send again if it is time; raise TransferFailed after the last."""
+        if now < self._deadline:
+            return None
+        if self._retries == MAX_RETRIES:
+            raise TransferFailed("the server is malfunctioning: it does not acknowledge")
+        self._retries += 1
+        self.retransmissions += 1
+        self._deadline = now + RETRY_AFTER
+        return self._message
+
+
+# --- The server's side ---
+
+
+class Upload(Protocol):
+    """A file being received. Every method may raise OSError."""
+
+    def write(self, data: bytes) -> object: ...
+
+    def save(self) -> None:
+        """Make it appear, whole and on disk, under its final name."""
+
+    def discard(self) -> None:
+        """Remove every trace of it."""
+
+
+@dataclass
+class Session:
+    start: Start
+    buf_size: int  # bytes in a datagram
+    upload: Upload
+    next_seqno: int
+    heard_at: float
+    received: int = 0  # bytes
+
+
+class Receiver:
+    """All sessions of the server, by client address.
+
+    Args:
+        create: makes the Upload for a file name and size, or raises OSError.
+        buf_size: the largest datagram, in bytes, that the client at an address should send.
+    """
+
+    def __init__(
+        self,
+        create: Callable[[str, int], Upload],
+        buf_size: Callable[[Hashable], int] = lambda address: MAX_DATAGRAM,
+    ):
+        self._create = create
+        self._buf_size = buf_size
+        # Both in the order in which their clients were last heard: the next to expire comes first.
+        self.receiving: dict[Hashable, Session] = {}
+        self.finished: dict[Hashable, Session] = {}
+
+    def receive(self, datagram: bytes, address: Hashable, now: float) -> bytes:
+        """Take a datagram from a client; return the ack to send, or raise Refused."""
+        if datagram[:1] == b"d":
+            return self._receive_data(datagram, address, now)
+        return self._receive_start(decode_start(datagram), address, now)
+
+    def _receive_start(self, start: Start, address: Hashable, now: float) -> bytes:
+        session = self.receiving.get(address) or self.finished.get(address)
+        if session is None or session.start != start:
+            self.abandon(address)
+            self._make_room(now)
+            session = self._open(start, address, now)
+        self._heard(session, address, now)
+        return encode_ack(start.seqno0 + 1, start.delimiter, session.buf_size)
+
+    def _open(self, start: Start, address: Hashable, now: float) -> Session:
+        try:
+            upload = self._create(start.filename, start.total_size)
+        except OSError as error:
+            raise Refused(f"{start.filename}: {error.strerror or error}") from error
+        session = Session(start, self._buf_size(address), upload, start.seqno0 + 1, now)
+        self.receiving[address] = session
+        if start.total_size == 0:
+            self._save(session, address)
+        return session
+
+    def _make_room(self, now: float) -> None:
+        """Let the session silent for longest go if there are too many; an honest client speaks."""
+        if len(self.receiving) < MAX_SESSIONS:
+            return
+        address, session = next(iter(self.receiving.items()))
+        if now - session.heard_at < EVICT_AFTER:
+            raise Refused(f"more than {MAX_SESSIONS} sessions")
+        self.abandon(address)
+
+    def _receive_data(self, datagram: bytes, address: Hashable, now: float) -> bytes:
+        session = self.receiving.get(address) or self.finished.get(address)
+        if session is None:
+            raise Refused("a data message without a session")
+        seqno, data = decode_data(datagram, session.start.delimiter)
+        if len(datagram) > session.buf_size:
+            raise Refused(f"a datagram longer than the buf_size of {session.buf_size}")
+        if seqno == session.next_seqno and address in self.receiving:
+            self._append(session, address, data)
+        self._heard(session, address, now)
+        return encode_ack(session.next_seqno, session.start.delimiter)
+
+    def _append(self, session: Session, address: Hashable, data: bytes) -> None:
+        session.received += len(data)
+        if session.received > session.start.total_size:
+            self.abandon(address)
+            raise Refused(f"{session.start.filename}: more bytes than announced")
+        try:
+            session.upload.write(data)
+        except OSError as error:
+            self._give_up(session, address, error)
+        if session.received == session.start.total_size:
+            self._save(session, address)
+        session.next_seqno += 1
+
+    def _save(self, session: Session, address: Hashable) -> None:
+        try:
+            session.upload.save()
+        except OSError as error:
+            self._give_up(session, address, error)
+        self.finished[address] = self.receiving.pop(address)
+
+    def _give_up(self, session: Session, address: Hashable, error: OSError) -> None:
+        self.abandon(address)
+        raise Refused(f"{session.start.filename}: {error.strerror or error}") from error
+
+    def _heard(self, session: Session, address: Hashable, now: float) -> None:
+        session.heard_at = now
+        sessions = self.receiving if address in self.receiving else self.finished
+        sessions[address] = sessions.pop(address)  # to the end
+
+    def abandon(self, address: Hashable) -> None:
+        """Forget the session of this client, if any, and remove an unfinished file."""
+        self.finished.pop(address, None)
+        if session := self.receiving.pop(address, None):
+            session.upload.discard()
+
+    def expire(self, now: float) -> list[Session]:
+        """Remove every session that was silent for too long; return those that were unfinished."""
+        abandoned = []
+        while (late := _first_silent(self.receiving, now - ABANDON_AFTER)) is not None:
+            abandoned.append(self.receiving[late])
+            self.abandon(late)
+        while (late := _first_silent(self.finished, now - KEEP_FINISHED)) is not None:
+            del self.finished[late]
+        return abandoned
+
+    def abandon_all(self) -> None:
+        """Remove every session and unfinished file, as the server stops."""
+        for address in list(self.receiving):
+            self.abandon(address)
+        self.finished.clear()
+
+
+def _first_silent(sessions: dict[Hashable, Session], since: float) -> Hashable | None:
+    for address, session in sessions.items():
+        return address if session.heard_at < since else None
+    return None
