@@ -1,0 +1,103 @@
+"""Ask a server which numbers are prime, one after the other: python3 client.py 127.0.0.1:5555
+
+Exit status: 0 all are answered, 1 the server is not there or has gone, 2 wrong arguments,
+130 interrupted.
+"""
+
+import argparse
+import os
+import re
+import signal
+import socket
+import sys
+
+NUMBERS = [
+    *(15492781, 15492787, 15492803),
+    *(15492811, 15492810, 15492833),
+    *(15492859, 15502547, 15520301),
+    *(15527509, 15522343, 1550784),
+]
+CONNECT_TIMEOUT = 5.0  # s
+REPLY_TIMEOUT = 30.0  # s: a server that divides by every smaller number takes a while
+READ_SIZE = 4096  # bytes
+# A reply ends with its line; some servers send none but stop after the word.
+REPLY = re.compile(rb"\s*(\S[^\n]*?)(?:\n|(?<=prime)$)")
+
+
+class ServerGone(Exception):
+    """The server does not answer any more; the message says how that shows."""
+
+
+def ask(sock: socket.socket, number: int) -> str:
+    """Send one number and return the reply line; raise ServerGone or OSError if there is none."""
+    sock.sendall(b"%d\n" % number)
+    reply = b""
+    while not (match := REPLY.match(reply)):
+        data = sock.recv(READ_SIZE)
+        if not data:
+            raise ServerGone("the server has closed the connection")
+        reply += data
+    return match[1].decode("utf-8", "replace").rstrip()
+
+
+def say(line: str) -> None:
+    """Write a line to stdout, if there still is somebody to read it."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run(host: str, port: int) -> None:
+    """Ask for all numbers; raise ServerGone or OSError if the server is not there to the end."""
+    with socket.create_connection((host, port), CONNECT_TIMEOUT) as sock:
+        sock.settimeout(REPLY_TIMEOUT)
+        say(f"Connected to {sock.getpeername()[:2]}")
+        for number in NUMBERS:
+            say(ask(sock, number))
+        say("Completed")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split "host:port" ("[::1]:port" for IPv6); raise ArgumentTypeError if it is not that."""
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not host or (":" in host and not bracketed):
+        raise argparse.ArgumentTypeError(f"expected host:port, not {text!r}")
+    return host.strip("[]"), parse_port(port)
+
+
+def parse_port(text: str) -> int:
+    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
+    return int(text)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Ask a server which numbers are prime.",
+        epilog="example: python3 client.py 127.0.0.1:5555",
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser.add_argument("server", type=parse_address, help="ip-addr:port-number of the server")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
+    try:
+        host, port = parse_args(argv).server
+        run(host, port)
+    except KeyboardInterrupt:
+        print("client.py: interrupted", file=sys.stderr)
+        return 130
+    except (OSError, ServerGone) as error:
+        print(f"client.py: {host}:{port}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""Tell TCP clients which numbers are prime: python3 server.py 5555
+
+The main thread accepts connections and puts them into a queue. Worker threads take them from there;
+each waits for all of its connections and the queue at once, so that a handful of threads serves any
+number of clients and an idle client costs none of them.
+
+A number that takes long to test goes with its connection through one more thread, the slow lane,
+and back through the queue of the new connections: so it keeps no worker, and clients who ask for
+such numbers wait for each other only.
+
+    main ---queue---> worker, worker, ... ---slow---> slow lane
+               ^                                          |
+               +------------------------------------------+
+
+What travels is the connection's file descriptor and the little that is known of it. The queue
+pickles what it carries, and a pickled socket would become a second descriptor: slow to hand over,
+and the client would not see the end of the connection before both are closed.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import select
+import selectors
+import signal
+import socket
+import sys
+import time
+from multiprocessing import Queue
+from queue import SimpleQueue
+from threading import Lock, Thread
+
+from primes import is_prime
+
+WORKERS = 8
+BACKLOG = 1024  # connections that the system may hold until they are accepted
+READ_SIZE = 1024  # bytes taken from one client before the next has its turn
+QUIET = 0.05  # s of silence that end a number, for clients which send no line ends
+MAX_DIGITS = 1000
+MAX_TOKEN = 4096  # bytes: a client that sends more without a blank is cut off
+SLOW_DIGITS = 150  # numbers with more of them take milliseconds
+SWITCH_INTERVAL = 0.001  # s: how long a thread that computes may keep another one waiting
+ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
+INTEGER = re.compile(rb"[+-]?[0-9]{1,%d}" % MAX_DIGITS)
+WHITE_SPACE = (b" ", b"\n", b"\r", b"\t", b"\v", b"\f")
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class Connection:
+    """One client: its socket, what it has sent and what it is still owed."""
+
+    def __init__(
+        self, fd, address, output=b"", tokens=(), partial=b"", delimited=False, ended=False
+    ):
+        # With the family given, the socket object asks the system nothing; all else works for IPv6.
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
+        self.sock.setblocking(False)
+        self.address = address
+        self.output = output
+        self.tokens = list(tokens)  # what stood between blanks, not yet answered
+        self.partial = partial  # the beginning of a token, or all of it
+        self.delimited = delimited  # it has sent white space: then nothing else ends a token
+        self.ended = ended  # no more is read from it
+
+    def detach(self) -> tuple:
+        """Give the socket up for what `Connection(*state)` needs to go on from here."""
+        state = (self.output, self.tokens, self.partial, self.delimited, self.ended)
+        return self.sock.detach(), self.address, *state
+
+    def read(self) -> None:
+        """Take what the client has sent; raise OSError if it is gone."""
+        data = self.sock.recv(READ_SIZE)
+        tokens = (self.partial + data).split()
+        in_token = bool(tokens) and data[-1:] not in WHITE_SPACE
+        self.partial = tokens.pop() if in_token else b""
+        self.tokens += tokens
+        self.delimited = self.delimited or bool(tokens) or not in_token
+        if not data or len(self.partial) > MAX_TOKEN:
+            self.ended = True
+            self.end_token()
+
+    def end_token(self) -> None:
+        """Take what has come so far for the whole token."""
+        self.tokens += filter(None, [self.partial])
+        self.partial = b""
+
+    def answer(self) -> None:
+        """Answer the tokens in their order, up to the first that takes long."""
+        while self.tokens and not takes_long(self.tokens[0]):
+            self.answer_next()
+
+    def answer_next(self) -> None:
+        self.output += reply_to(self.tokens.pop(0))
+
+    def send(self) -> None:
+        """Send as much as the client takes now; raise OSError if it is gone."""
+        if self.output:
+            with contextlib.suppress(BlockingIOError):
+                self.output = self.output[self.sock.send(self.output) :]
+
+
+def takes_long(token: bytes) -> bool:
+    return len(token) > SLOW_DIGITS and bool(INTEGER.fullmatch(token))
+
+
+def reply_to(token: bytes) -> bytes:
+    """Return the reply line for a token."""
+    if not INTEGER.fullmatch(token):
+        shown = token[:40].decode("ascii", "backslashreplace")
+        return f"error: not an integer of at most {MAX_DIGITS} digits: {shown!a}\n".encode()
+    number = int(token)
+    return b"%d is prime\n" % number if is_prime(number) else b"%d is not prime\n" % number
+
+
+class Worker(Thread):
+    """Serves the connections that it takes from the queue, all at once."""
+
+    taking = Lock()  # for one worker at a time to look into the queue, and none to wait for it
+
+    def __init__(self, queue, slow: SimpleQueue):
+        super().__init__()
+        self.queue = queue
+        self.reader = queue._reader  # its pipe's end; concurrent.futures waits for it in this way
+        self.slow = slow
+        self.stopping = False
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.reader, READ)
+        self.quiet_at: dict[Connection, float] = {}  # when a partial token becomes a whole one
+
+    def run(self) -> None:
+        while not self.stopping:
+            for key, events in self.selector.select(self.patience()):
+                if key.data is None:
+                    self.take()
+                else:
+                    self.serve(key.data, events)
+            self.end_quiet_tokens()
+        for key in list(self.selector.get_map().values()):
+            if key.data is not None:
+                self.close(key.data)
+        self.selector.close()
+
+    def patience(self) -> float | None:
+        """Return for how many seconds there is nothing to do but wait; None is for ever."""
+        for at in self.quiet_at.values():  # the first is the earliest
+            return max(0.0, at - time.monotonic())
+        return None
+
+    def take(self) -> None:
+        """Take one connection from the queue, unless another worker is faster."""
+        with self.taking:
+            if not select.select([self.reader], [], [], 0)[0]:
+                return
+            state = self.queue.get()
+        if state is None:
+            self.stopping = True
+        else:
+            connection = Connection(*state)
+            self.selector.register(connection.sock, READ, connection)
+            self.serve(connection)
+
+    def serve(self, connection: Connection, events: int = 0) -> None:
+        """Read if there is something, answer, and wait for what has to come next."""
+        try:
+            if events & READ:
+                self.quiet_at.pop(connection, None)
+                connection.read()
+            connection.answer()
+            connection.send()
+        except OSError:
+            self.close(connection)
+            return
+        if connection.output:
+            self.wait_for(connection, WRITE)  # who does not take answers may not ask
+        elif connection.tokens:
+            self.selector.unregister(connection.sock)
+            self.slow.put(connection.detach())
+        elif connection.ended:
+            self.close(connection)
+        else:
+            self.wait_for(connection, READ)
+            if connection.partial and not connection.delimited:
+                self.quiet_at.setdefault(connection, time.monotonic() + QUIET)
+
+    def wait_for(self, connection: Connection, events: int) -> None:
+        if self.selector.get_key(connection.sock).events != events:
+            self.selector.modify(connection.sock, events, connection)
+
+    def end_quiet_tokens(self) -> None:
+        now = time.monotonic()
+        for connection in [c for c, at in self.quiet_at.items() if at <= now]:
+            del self.quiet_at[connection]
+            connection.end_token()
+            self.serve(connection)
+
+    def close(self, connection: Connection) -> None:
+        self.quiet_at.pop(connection, None)
+        self.selector.unregister(connection.sock)
+        connection.sock.close()
+        say(f"{connection.address} disconnected")
+
+
+class SlowLane(Thread):
+    """Answers one number that takes long after the other."""
+
+    def __init__(self, queue, slow: SimpleQueue):
+        super().__init__()
+        self.queue = queue
+        self.slow = slow
+        self.stopping = False
+
+    def run(self) -> None:
+        while (state := self.slow.get()) is not None and not self.stopping:
+            connection = Connection(*state)
+            connection.answer_next()
+            self.queue.put(connection.detach())
+
+
+def say(line: str) -> None:
+    """Write a line to stdout in one piece, if there still is somebody to read it."""
+    try:
+        print(line + "\n", end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def serve(listener: socket.socket, queue) -> None:
+    """Accept connections and put them into the queue until KeyboardInterrupt."""
+    while True:
+        try:
+            sock, address = listener.accept()
+        except OSError:  # no file descriptor is left: some client will go
+            time.sleep(ACCEPT_PAUSE)
+            continue
+        say(f"{address[:2]} connected")
+        queue.put((sock.detach(), address[:2]))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there; raise OSError if the address cannot be had."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections inherit it
+    return listener
+
+
+def parse_port(text: str) -> int:
+    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
+    return int(text)
+
+
+def parse_workers(text: str) -> int:
+    """Return a number of threads; raise ArgumentTypeError if it is none or absurd."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 999):
+        raise argparse.ArgumentTypeError(f"expected 1 to 999, not {text!r}")
+    return int(text)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Tell TCP clients which numbers are prime.",
+        epilog="example: python3 server.py 5555",
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser.add_argument("port", type=parse_port, help="to listen on; 0 picks a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    parser.add_argument("--workers", type=parse_workers, default=WORKERS, help="worker threads")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    try:
+        listener = listen(args.host, args.port)
+    except OSError as error:
+        print(f"server.py: cannot listen on {args.host}:{args.port}: {error}", file=sys.stderr)
+        return 1
+    queue, slow = Queue(), SimpleQueue()
+    slow_lane = SlowLane(queue, slow)
+    workers = [Worker(queue, slow) for _ in range(args.workers)]
+    with contextlib.suppress(KeyboardInterrupt), listener:
+        for thread in (slow_lane, *workers):
+            thread.start()
+        say(f"Listening on {args.host}:{listener.getsockname()[1]}")
+        serve(listener, queue)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    say("Shutting down")
+    slow_lane.stopping = True
+    slow.put(None)
+    for _ in workers:
+        queue.put(None)  # each worker takes one and ends
+    for thread in (slow_lane, *workers):
+        thread.join()
+    queue.close()
+    queue.join_thread()
+    say("Done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
