@@ -1,0 +1,204 @@
+"""Send lines to the workers behind a lab 3 server: python3 client.py 5555 5556
+
+The ports are the server's client_inputs and client_outputs. A line goes to client_inputs, which
+confirms it; the answer comes on client_outputs, as do the answers to all other clients.
+"""
+
+import argparse
+import cmd
+import contextlib
+import signal
+import sys
+import threading
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+try:
+    import readline
+except ImportError:  # no line editing on this system
+    readline = None
+
+CONNECT_TIMEOUT = 3.0  # s, at the start
+RECONNECT_TIMEOUT = 0.5  # s, for each line while the server is away
+CONFIRM_TIMEOUT = 3.0  # s: a server that has just started gives its workers 2 s to arrive
+ANSWER_TIMEOUT = 2.0  # s
+MAX_LINE = 60_000  # bytes
+REFUSED = "no worker takes"
+COMMANDS = "commands: isprime N, gcd A B, anything else that a worker takes, help, exit"
+
+
+class Answers(threading.Thread):
+    """Receives and prints whatever the workers answer, to us and to others.
+
+    Args:
+        show: prints one answer.
+    """
+
+    def __init__(self, context: zmq.Context, endpoint: str, show):
+        super().__init__(daemon=True)
+        self.context = context
+        self.endpoint = endpoint
+        self.show = show
+        self.connected = threading.Event()  # from then on no answer is missed
+        self.answered = threading.Event()
+        self.line = ""  # the one whose answer is awaited
+
+    def run(self) -> None:
+        socket = self.context.socket(zmq.SUB)
+        socket.subscribe(b"")
+        monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        socket.connect(self.endpoint)
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(monitor, zmq.POLLIN)
+        with socket, monitor, contextlib.suppress(zmq.ContextTerminated):
+            while True:
+                ready = dict(poller.poll())
+                if monitor in ready:
+                    self.note(recv_monitor_message(monitor)["event"])
+                if socket in ready:
+                    self.receive(socket.recv().decode("utf-8", "replace"))
+
+    def note(self, event: int) -> None:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.connected.set()
+        else:
+            self.connected.clear()
+
+    def receive(self, answer: str) -> None:
+        self.show(printable(answer))
+        if self.line and is_answer(answer, self.line):
+            self.answered.set()
+
+    def expect(self, line: str) -> None:
+        """Begin to look out for the answer to a line."""
+        self.answered.clear()
+        self.line = line
+
+
+def is_answer(answer: str, line: str) -> bool:
+    """Tell whether an answer names the arguments of a line, in their order."""
+    words = iter(answer.split())
+    return all(argument in words for argument in line.split()[1:])
+
+
+def printable(text: str) -> str:
+    """Return the text without what would control the terminal: it may come from anybody."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Client(cmd.Cmd):
+    """The prompt."""
+
+    def __init__(self, context: zmq.Context, host: str, inputs: int, outputs: int):
+        super().__init__()
+        self.context = context
+        self.terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        self.prompt = "> " if self.terminal else ""
+        self.typing = False
+        self.printing = threading.Lock()
+        address = f"[{host}]" if ":" in host else host
+        self.server = f"{address}:{inputs}"
+        self.answers = Answers(context, f"tcp://{address}:{outputs}", self.show)
+        self.requests = self.open_requests()
+
+    def open_requests(self) -> zmq.Socket:
+        socket = self.context.socket(zmq.REQ)
+        socket.linger = 0
+        socket.connect(f"tcp://{self.server}")
+        return socket
+
+    def preloop(self) -> None:
+        self.answers.start()
+        if not self.answers.connected.wait(CONNECT_TIMEOUT):
+            self.show(f"The server {self.server} is not reachable")
+        self.typing = self.terminal
+
+    def precmd(self, line: str) -> str:
+        self.typing = False
+        return line
+
+    def postcmd(self, stop: bool, line: str) -> bool:
+        self.typing = self.terminal
+        return stop
+
+    def onecmd(self, line: str) -> bool:
+        line = line.strip()
+        if line in ("exit", "quit", "EOF"):
+            return True
+        if line in ("help", "?"):
+            self.show(COMMANDS)
+        elif line:
+            self.ask(line)
+        return False
+
+    def ask(self, line: str) -> None:
+        """Send a line; return when its answer is printed, or else why there is none."""
+        if len(line.encode()) > MAX_LINE:
+            return self.show(f"The line is longer than {MAX_LINE} bytes")
+        if not self.answers.connected.wait(RECONNECT_TIMEOUT):
+            return self.show(f"The server {self.server} is not reachable")
+        self.answers.expect(line)
+        self.requests.send_string(line)
+        if not self.requests.poll(CONFIRM_TIMEOUT * 1000):
+            self.requests.close()  # with the line, which must not arrive when nobody awaits it
+            self.requests = self.open_requests()
+            return self.show(f"The server {self.server} does not confirm: {line}")
+        confirmation = self.requests.recv().decode("utf-8", "replace")
+        if confirmation.startswith(REFUSED):
+            return self.show(printable(f"{line}: {confirmation}"))
+        if not self.answers.answered.wait(ANSWER_TIMEOUT):
+            return self.show(f"No answer within {ANSWER_TIMEOUT:g} s to: {printable(line)}")
+
+    def show(self, text: str) -> None:
+        """Print a line, above the prompt and what is being typed there."""
+        with self.printing:
+            if not self.typing:
+                print(text, flush=True)
+                return
+            typed = readline.get_line_buffer() if readline else ""
+            print(f"\r\033[K{text}\n{self.prompt}{typed}", end="", flush=True)
+
+    def completenames(self, text: str, *ignored) -> list[str]:
+        return [name for name in ("isprime ", "gcd ", "help", "exit") if name.startswith(text)]
+
+
+def parse_port(text: str) -> int:
+    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
+    return int(text)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Send lines to the workers behind a server and print their answers.",
+        epilog="example: python3 client.py 5555 5556",
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser.add_argument("client_inputs", type=parse_port, help="port of the server")
+    parser.add_argument("client_outputs", type=parse_port, help="port of the server")
+    parser.add_argument("--host", default="127.0.0.1", help="where the server is")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
+    sys.stdin.reconfigure(errors="replace")
+    context = zmq.Context()
+    context.setsockopt(zmq.IPV6, ":" in args.host)
+    client = Client(context, args.host, args.client_inputs, args.client_outputs)
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        client.cmdloop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    client.requests.close()
+    context.term()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
