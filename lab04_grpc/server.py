@@ -1,0 +1,84 @@
+"""Serve text and prime functions over gRPC: python3 server.py 5555
+
+The functions are described in service.proto.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import rpc
+from primes import is_prime
+from rpc import grpc
+
+messages, services = rpc.compile_proto("service.proto")
+
+# An open stream keeps a thread, so there may be as many threads as calls are let in; the pool
+# starts one only when none is free. Beside grpc.aio, where a stream costs no thread, a thousand
+# idle streams take 46 MB instead of 21, and a unary call 0.74 of the time.
+MAX_CALLS = 2000  # then RESOURCE_EXHAUSTED
+STOP_TIMEOUT = 0.5  # s
+
+
+class TextTools(services.TextToolsServicer):
+    def reverse(self, request, context: grpc.ServicerContext):
+        return messages.ReverseReply(message=request.text[::-1])
+
+    def split(self, request, context: grpc.ServicerContext):
+        if not request.delim:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the delimiter is empty")
+        parts = request.text.split(request.delim)
+        return messages.SplitReply(number=len(parts), parts=parts)
+
+    def isprime(self, requests: Iterable, context: grpc.ServicerContext) -> Iterator:
+        for request in requests:
+            verdict = "is prime" if is_prime(request.num) else "is not prime"
+            yield messages.IsPrimeReply(text=f"{request.num} {verdict}")
+
+
+def say(line: str) -> None:
+    """Write a line to stdout, if there still is somebody to read it."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Serve text and prime functions over gRPC.",
+        epilog="example: python3 server.py 5555",
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser.add_argument("port", type=rpc.parse_port, help="to listen on; 0 picks a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    stop_signals = rpc.block_stop_signals()
+    server = grpc.server(
+        ThreadPoolExecutor(MAX_CALLS),
+        options=rpc.SERVER_OPTIONS,
+        maximum_concurrent_rpcs=MAX_CALLS,
+    )
+    services.add_TextToolsServicer_to_server(TextTools(), server)
+    try:
+        port = rpc.bind(server, args.host, args.port)
+    except OSError as error:
+        print(f"server.py: {error}", file=sys.stderr)
+        return 1
+    server.start()
+    say(f"Listening on {rpc.join_address(args.host, port)}")
+    signal.sigwait(stop_signals)
+    say("Shutting down")
+    server.stop(grace=None).wait(STOP_TIMEOUT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
