@@ -10,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-# Read once, when grpc is imported: its own log would add lines to the one that we print. The scripts
-# therefore take grpc from here.
+# Read once, when grpc is imported: its own log would add lines to the one that we print. So the
+# scripts take grpc from here.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc  # noqa: E402
