@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 from stop_and_wait import MAX_DATAGRAM, Receiver, Refused
 
@@ -44,12 +45,13 @@ class FileUpload:
         self._file = open(fd, "wb", buffering=WRITE_BUFFER)  # noqa: SIM115
         self._temporary = Path(name)
         self._final = folder / filename
-        self._unsynced = 0
+        self._size = self._unsynced = 0  # bytes
         fcntl.flock(fd, fcntl.LOCK_EX)
         os.fchmod(fd, mode)
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
+        self._size += len(data)
         self._unsynced += len(data)
         if self._unsynced >= SYNC_EVERY:
             self._sync()
@@ -64,6 +66,7 @@ class FileUpload:
         os.replace(self._temporary, self._final)
         self._file.close()
         sync_folder(self._final.parent)
+        say(f"Saved {self._final.name}: {self._size} bytes")
 
     def discard(self) -> None:
         self._temporary.unlink(missing_ok=True)
@@ -124,19 +127,14 @@ def path_buf_size(address: tuple) -> int:
     return min(MAX_DATAGRAM, mtu - (IPV6_UDP_HEADERS if ipv6 else IPV4_UDP_HEADERS))
 
 
-def log(line: str) -> None:
-    """Write a line to stderr, unless its reader has stopped reading: that must not stop us."""
-    with contextlib.suppress(OSError, ValueError):
-        if select.select([], [sys.stderr], [], 0)[1]:
-            print(line, file=sys.stderr, flush=True)
-
-
-def say(line: str) -> None:
-    """Write a line to stdout, if there still is somebody to read it."""
+def say(line: str, file: TextIO | None = None) -> None:
+    """Write a line to stdout or `file`, if its reader still reads: we do not stop for one."""
+    file = file or sys.stdout
     try:
-        print(line, flush=True)
+        if select.select([], [file], [], 0)[1]:
+            print(line + "\n", end="", file=file, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def serve(sock: socket.socket, receiver: Receiver) -> None:
@@ -151,11 +149,11 @@ def serve(sock: socket.socket, receiver: Receiver) -> None:
         except BlockingIOError:
             pass  # nothing came for TICK seconds
         except Refused as reason:
-            log(f"{address[0]}:{address[1]}: refused: {reason}")
+            say(f"{address[0]}:{address[1]}: refused: {reason}", sys.stderr)
         except OSError as error:  # of the answer: a client that cannot be reached
-            log(f"cannot answer: {error}")
+            say(f"cannot answer: {error}", sys.stderr)
         for session in receiver.expire(time.monotonic()):
-            log(f"{session.start.filename}: abandoned, the client is silent")
+            say(f"{session.start.filename}: abandoned, the client is silent", sys.stderr)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -209,16 +207,17 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.default_int_handler)
+    host = f"[{args.host}]" if ":" in args.host else args.host
     try:
         sock = bind(args.host, args.port)
     except OSError as error:
-        print(f"server.py: cannot listen on {args.host}:{args.port}: {error}", file=sys.stderr)
+        print(f"server.py: cannot listen on {host}:{args.port}: {error}", file=sys.stderr)
         return 1
     fixed = args.buf_size
     folder = Folder(args.dir)
     receiver = Receiver(folder.create, (lambda address: fixed) if fixed else path_buf_size)
     with contextlib.suppress(KeyboardInterrupt), sock:
-        say(f"Listening on {args.host}:{sock.getsockname()[1]}")
+        say(f"Listening on {host}:{sock.getsockname()[1]}")
         serve(sock, receiver)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)

@@ -218,9 +218,10 @@ class SlowLane(Thread):
 
 
 def say(line: str) -> None:
-    """Write a line to stdout in one piece, if there still is somebody to read it."""
+    """Write a line to stdout, if its reader still reads: we do not stop for one."""
     try:
-        print(line + "\n", end="", flush=True)
+        if select.select([], [sys.stdout], [], 0)[1]:
+            print(line + "\n", end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -276,10 +277,11 @@ def main(argv: list[str] | None = None) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.default_int_handler)
     sys.setswitchinterval(SWITCH_INTERVAL)
+    host = f"[{args.host}]" if ":" in args.host else args.host
     try:
         listener = listen(args.host, args.port)
     except OSError as error:
-        print(f"server.py: cannot listen on {args.host}:{args.port}: {error}", file=sys.stderr)
+        print(f"server.py: cannot listen on {host}:{args.port}: {error}", file=sys.stderr)
         return 1
     queue, slow = Queue(), SimpleQueue()
     slow_lane = SlowLane(queue, slow)
@@ -287,7 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.suppress(KeyboardInterrupt), listener:
         for thread in (slow_lane, *workers):
             thread.start()
-        say(f"Listening on {args.host}:{listener.getsockname()[1]}")
+        say(f"Listening on {host}:{listener.getsockname()[1]}")
         serve(listener, queue)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)

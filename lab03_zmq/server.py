@@ -10,6 +10,7 @@ confirmation that a client gets at once can tell it when no worker takes such a 
 
 import argparse
 import os
+import select
 import signal
 import sys
 import time
@@ -100,9 +101,10 @@ def bind(socket: zmq.Socket, host: str, port: int) -> str:
 
 
 def say(line: str) -> None:
-    """Write a line to stdout, if there still is somebody to read it."""
+    """Write a line to stdout, if its reader still reads: we do not stop for one."""
     try:
-        print(line, flush=True)
+        if select.select([], [sys.stdout], [], 0)[1]:
+            print(line + "\n", end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

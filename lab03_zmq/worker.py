@@ -9,6 +9,7 @@ the next answer waits until it is back.
 import argparse
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -72,9 +73,10 @@ class Worker:
 
 
 def say(line: str) -> None:
-    """Write a line to stdout, if there still is somebody to read it."""
+    """Write a line to stdout, if its reader still reads: we do not stop for one."""
     try:
-        print(line, flush=True)
+        if select.select([], [sys.stdout], [], 0)[1]:
+            print(line + "\n", end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -5,6 +5,7 @@ The functions are described in service.proto.
 
 import argparse
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -40,9 +41,10 @@ class TextTools(services.TextToolsServicer):
 
 
 def say(line: str) -> None:
-    """Write a line to stdout, if there still is somebody to read it."""
+    """Write a line to stdout, if its reader still reads: we do not stop for one."""
     try:
-        print(line, flush=True)
+        if select.select([], [sys.stdout], [], 0)[1]:
+            print(line + "\n", end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -73,7 +73,12 @@ class Stream:
         self.cursor = 0  # expect() searches from here
         self.changed = threading.Condition()
         self.thread = threading.Thread(target=self._read, args=(fd,), daemon=True)
-        self.thread.start()
+
+    def join(self, timeout: float) -> None:
+        """Return when the process has closed its side and all of it is read."""
+        if self.thread.ident is None:
+            self.thread.start()
+        self.thread.join(timeout)
 
     def _read(self, fd: int) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -111,9 +116,10 @@ class Script:
         cwd: its working directory; by default the script's folder, as a student would run it.
         tty: give it a terminal (its output is then all in `out`) instead of three pipes.
         env: variables beside the inherited ones.
+        deaf: read its stderr only after its end, as careless callers do.
     """
 
-    def __init__(self, path: Path, *args, cwd: Path | None = None, tty=False, env=None):
+    def __init__(self, path: Path, *args, cwd: Path | None = None, tty=False, env=None, deaf=False):
         self.command = [sys.executable, str(path), *map(str, args)]
         self.name = f"{path.parent.name}/{path.name} {' '.join(map(str, args))}".strip()
         self.tty = tty
@@ -143,6 +149,9 @@ class Script:
             self.process.stdin.close()
             self.out_stream = Stream(self._adopt(self.process.stdout))
             self.err_stream = Stream(self._adopt(self.process.stderr))
+        self.out_stream.thread.start()
+        if not tty and not deaf:
+            self.err_stream.thread.start()
 
     @staticmethod
     def _adopt(pipe) -> int:
@@ -179,8 +188,8 @@ class Script:
         raise Failure(f"{pattern!r} did not come within {timeout:g} s from {self.transcript()}")
 
     def port(self) -> int:
-        """Return the port that the ready line names: the first ":number" printed."""
-        return int(self.expect(r":(\d+)\b")[1])
+        """Return the port that the ready line names: the first after a "host:"."""
+        return int(self.expect(r"[\w\]]:(\d+)\b")[1])
 
     def send(self, line: str) -> None:
         """Type a line."""
@@ -230,7 +239,7 @@ class Script:
         except subprocess.TimeoutExpired:
             raise Failure(f"still running after {timeout:g} s: {self.transcript()}") from None
         for stream in (self.out_stream, self.err_stream):
-            stream.thread.join(timeout)
+            stream.join(timeout)
         return status
 
     def stop(self) -> None:

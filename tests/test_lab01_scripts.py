@@ -1,0 +1,588 @@
+"""Lab 1's scripts as processes: the assignment's behaviour first, then what ours promise beyond."""
+
+import contextlib
+import os
+import random
+import re
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.harness import ROOT, free_port, load, wait_until
+from tests.relays import UP, UdpRelay
+
+SERVER, CLIENT = "lab01_udp/server.py", "lab01_udp/client.py"
+CONTENT = random.Random(1).randbytes(300_000)
+
+
+class RawClient:
+    """Speaks the protocol by hand, from one address."""
+
+    def __init__(self, port, host="127.0.0.1"):
+        self.sock = socket.socket(
+            socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
+        )
+        self.sock.connect((host, port))
+
+    def ask(self, message, timeout=0.5):
+        """Send a message and return the ack, or None."""
+        self.sock.settimeout(timeout)
+        try:
+            self.sock.send(message)
+            return self.sock.recv(65535)
+        except (TimeoutError, ConnectionRefusedError):
+            return None
+
+    def start(self, name, size, seqno0=0):
+        """Send the start message until the server has started; return the buf_size."""
+        message = b"s | %d | %b | %d" % (seqno0, name, size)
+        ack = wait_until(lambda: self.ask(message), "an ack to start")
+        match = re.fullmatch(rb"a \| (\d+) \| (\d+)", ack)
+        assert match, ack
+        assert int(match[1]) == seqno0 + 1
+        return int(match[2])
+
+    def close(self):
+        self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+class RawServer:
+    """Answers by hand, from one address."""
+
+    def __init__(self):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.settimeout(20)
+        self.port = self.sock.getsockname()[1]
+
+    def receive(self):
+        datagram, self.client = self.sock.recvfrom(65535)
+        return datagram
+
+    def send(self, datagram):
+        self.sock.sendto(datagram, self.client)
+
+    def close(self):
+        self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+@pytest.fixture
+def port(spawn, tmp_path):
+    """The port of a server that stores into tmp_path."""
+    port = free_port(socket.SOCK_DGRAM)
+    spawn(SERVER, port, cwd=tmp_path)
+    return port
+
+
+def saved(path):
+    """Return the content of a file once it is there, or None."""
+    return path.read_bytes() if path.exists() else None
+
+
+def unfinished(folder):
+    return [path.name for path in folder.glob(".upload-*")]
+
+
+# --- The assignment: the server ---
+
+
+def test_a_file_arrives_in_the_servers_current_directory(port, tmp_path):
+    with RawClient(port) as client:
+        client.start(b"hello.txt", 11)
+        assert client.ask(b"d | 1 | hello ") == b"a | 2"
+        assert client.ask(b"d | 2 | world") == b"a | 3"
+    assert wait_until(lambda: saved(tmp_path / "hello.txt")) == b"hello world"
+
+
+def test_numbering_goes_on_from_seqno0(port, tmp_path):
+    with RawClient(port) as client:
+        client.start(b"a", 2, seqno0=41)
+        assert client.ask(b"d | 42 | x") == b"a | 43"
+        assert client.ask(b"d | 43 | y") == b"a | 44"
+    assert wait_until(lambda: saved(tmp_path / "a")) == b"xy"
+
+
+def test_duplicates_are_acked_and_not_appended(port, tmp_path):
+    with RawClient(port) as client:
+        buf_size = client.start(b"a", 4)
+        assert client.ask(b"s | 0 | a | 4") == b"a | 1 | %d" % buf_size
+        assert client.ask(b"d | 1 | ab") == b"a | 2"
+        assert client.ask(b"d | 1 | ab") == b"a | 2"
+        assert client.ask(b"d | 2 | cd") == b"a | 3"
+        assert client.ask(b"d | 2 | cd") == b"a | 3"  # within 1 s of the end
+    assert wait_until(lambda: saved(tmp_path / "a")) == b"abcd"
+
+
+def test_a_silent_session_is_abandoned_after_three_seconds(port, tmp_path):
+    with RawClient(port) as client:
+        client.start(b"a", 4)
+        client.ask(b"d | 1 | ab")
+        ends = time.monotonic() + 3.7
+        wait_until(lambda: time.monotonic() > ends)
+        client.ask(b"d | 2 | cd")
+    assert not (tmp_path / "a").exists()
+    assert not unfinished(tmp_path)
+
+
+def test_a_session_that_pauses_for_less_than_three_seconds_goes_on(port, tmp_path):
+    with RawClient(port) as client:
+        client.start(b"a", 4)
+        client.ask(b"d | 1 | ab")
+        ends = time.monotonic() + 2.5
+        wait_until(lambda: time.monotonic() > ends)
+        assert client.ask(b"d | 2 | cd") == b"a | 3"
+
+
+def test_clients_at_the_same_time_get_each_their_own_file(port, tmp_path):
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(port)) for _ in range(5)]
+        for k, client in enumerate(clients):
+            client.start(b"file%d" % k, 20)
+        for seqno in range(1, 11):
+            for k, client in enumerate(clients):
+                assert client.ask(b"d | %d | %d%d" % (seqno, k, seqno % 10)) == b"a | %d" % (
+                    seqno + 1
+                )
+    for k in range(5):
+        expected = b"".join(b"%d%d" % (k, seqno % 10) for seqno in range(1, 11))
+        assert wait_until(lambda k=k: saved(tmp_path / f"file{k}")) == expected
+
+
+# --- The assignment: the client ---
+
+
+def test_the_client_sends_start_and_then_data_one_by_one(spawn, tmp_path):
+    (tmp_path / "local.bin").write_bytes(b"0123456789" * 3)
+    with RawServer() as server:
+        client = spawn(CLIENT, f"localhost:{server.port}", "local.bin", "remote.bin", cwd=tmp_path)
+        assert server.receive() == b"s | 0 | remote.bin | 30"
+        server.send(b"a | 1 | 28")
+        assert server.receive() == b"d | 1 | 01234567890123456789"
+        server.send(b"a | 2")
+        assert server.receive() == b"d | 2 | 0123456789"
+        server.send(b"a | 3")
+    assert client.wait() == 0
+
+
+def test_the_client_gives_up_after_six_datagrams_in_three_seconds(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        received = [(server.receive(), time.monotonic()) for _ in range(6)]
+        assert client.wait() != 0
+        server.sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.receive()
+    assert {datagram for datagram, _ in received} == {b"s | 0 | a | 3"}
+    gaps = [b - a for (_, a), (_, b) in zip(received, received[1:], strict=False)]
+    assert all(0.4 < gap < 1.5 for gap in gaps), gaps
+
+
+def test_a_lost_data_message_is_sent_again(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        server.receive()
+        server.send(b"a | 1 | 1024")
+        assert [server.receive() for _ in range(3)] == [b"d | 1 | abc"] * 3
+        server.send(b"a | 2")
+    assert client.wait() == 0
+
+
+def test_a_file_survives_a_network_that_loses_doubles_and_reorders(port, spawn, tmp_path):
+    (tmp_path / "source").write_bytes(CONTENT)
+    with (
+        RawClient(port) as probe,
+        UdpRelay(port, loss=0.02, duplicate=0.1, reorder=0.2, seed=7) as relay,
+    ):
+        probe.start(b"probe", 0)  # the server is up
+        client = spawn(CLIENT, f"127.0.0.1:{relay.port}", "source", "copy", cwd=tmp_path)
+        assert client.wait(60) == 0, client.transcript()
+    assert wait_until(lambda: saved(tmp_path / "copy")) == CONTENT
+
+
+# --- Ours: the server ---
+
+
+@pytest.fixture
+def server(spawn, tmp_path):
+    """A server that stores into tmp_path and offers a buf_size of 1000."""
+    return spawn(SERVER, 0, "--dir", tmp_path, "--buf-size", 1000)
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("size", [0, 1, 991, 992, 993, 2 * 992, 100_000])
+def test_files_of_any_size_arrive(server, spawn, tmp_path, size):
+    (tmp_path / "source").write_bytes(CONTENT[:size])
+    client = spawn(CLIENT, f"localhost:{server.port()}", "source", "copy", cwd=tmp_path)
+    assert client.wait() == 0
+    assert (tmp_path / "copy").read_bytes() == CONTENT[:size]
+    assert re.fullmatch(
+        rf"Sent copy: {size} bytes in [\d.]+ s, [\d.]+ MB/s, 0 retransmissions\n", client.out
+    )
+    server.expect(rf"^Saved copy: {size} bytes$")
+
+
+@pytest.mark.ours
+def test_the_offer_on_loopback_is_the_largest_datagram(spawn, tmp_path):
+    port = spawn(SERVER, 0, cwd=tmp_path).port()
+    with RawClient(port) as client:
+        assert client.start(b"a", 5) == 65507
+
+
+@pytest.mark.ours
+def test_no_datagram_is_longer_than_the_buf_size_and_all_but_the_last_fill_it(
+    server, spawn, tmp_path
+):
+    (tmp_path / "source").write_bytes(CONTENT)
+    sizes = []
+    fate = lambda direction, k, datagram: sizes.append((direction, len(datagram))) or [0.0]  # noqa: E731
+    with UdpRelay(server.port(), fate=fate) as relay:
+        client = spawn(CLIENT, f"127.0.0.1:{relay.port}", "source", "copy", cwd=tmp_path)
+        assert client.wait() == 0
+    up = [size for direction, size in sizes if direction == UP][1:]
+    assert set(up[:-1]) == {1000}
+    assert up[-1] <= 1000
+
+
+@pytest.mark.ours
+def test_the_file_appears_only_when_it_is_complete(server, tmp_path):
+    with RawClient(server.port()) as client:
+        client.start(b"a", 4)
+        client.ask(b"d | 1 | ab")
+        assert not (tmp_path / "a").exists() and len(unfinished(tmp_path)) == 1
+        client.ask(b"d | 2 | cd")
+        assert (tmp_path / "a").read_bytes() == b"abcd" and not unfinished(tmp_path)
+
+
+@pytest.mark.ours
+def test_the_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    module = load(ROOT / "lab01_udp/server.py")
+    done = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *args, name=name, real=real: done.append(name) or real(*args)
+        )
+    upload = module.Folder(tmp_path).create("a", 3)
+    upload.write(b"abc")
+    upload.save()
+    assert done == ["fsync", "replace", "fsync"]  # the file, its name, the folder that holds it
+
+
+@pytest.mark.ours
+def test_a_saved_file_replaces_an_older_one_and_has_ordinary_permissions(server, tmp_path):
+    (tmp_path / "a").write_bytes(b"older and longer")
+    with RawClient(server.port()) as client:
+        client.start(b"a", 2)
+        client.ask(b"d | 1 | ab")
+    assert (tmp_path / "a").read_bytes() == b"ab"
+    (tmp_path / "reference").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "reference").stat().st_mode
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("after", [0.0, 0.002, 0.01, 0.03, 0.1])
+def test_kill_at_any_moment_leaves_no_file_or_the_whole_file(spawn, tmp_path, after):
+    (tmp_path / "source").write_bytes(CONTENT * 10)
+    folder = tmp_path / "there"
+    folder.mkdir()
+    server = spawn(SERVER, 0, "--dir", folder)
+    client = spawn(CLIENT, f"127.0.0.1:{server.port()}", "source", "copy", cwd=tmp_path)
+    wait_until(lambda: unfinished(folder) or (folder / "copy").exists())
+    ends = time.monotonic() + after
+    wait_until(lambda: time.monotonic() >= ends)
+    server.kill()
+    status = client.wait()
+    assert saved(folder / "copy") in (None, CONTENT * 10)
+    assert status == 1 or (folder / "copy").exists(), "acknowledged but not saved"
+    spawn(SERVER, 0, "--dir", folder).port()
+    assert not unfinished(folder)
+
+
+@pytest.mark.ours
+def test_a_second_server_in_the_folder_leaves_the_firsts_unfinished_files_alone(
+    server, spawn, tmp_path
+):
+    with RawClient(server.port()) as client:
+        client.start(b"a", 4)
+        client.ask(b"d | 1 | ab")
+        spawn(SERVER, 0, "--dir", tmp_path).port()
+        assert client.ask(b"d | 2 | cd") == b"a | 3"
+    assert (tmp_path / "a").read_bytes() == b"abcd"
+
+
+@pytest.mark.ours
+def test_ctrl_c_in_mid_transfer_removes_what_is_unfinished(server, tmp_path):
+    with RawClient(server.port()) as client:
+        client.start(b"a", 4)
+        client.ask(b"d | 1 | ab")
+        server.interrupt()
+        assert server.wait(5) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ours
+def test_what_is_refused_gets_a_log_line_and_no_ack(server, tmp_path):
+    with RawClient(server.port()) as client:
+        for message in (b"s | 0 | ../a | 5", b"d | 1 | abc", b"\xff\xfe", b"s | 0 | a | -5"):
+            assert client.ask(message, timeout=0.1) is None
+            server.expect_err(r"127\.0\.0\.1:\d+: refused: ")
+        (tmp_path / "folder").mkdir()
+        assert client.ask(b"s | 0 | folder | 5", timeout=0.1) is None
+        server.expect_err("refused: folder: Is a directory")
+        assert client.ask(b"s | 0 | .upload-x | 5", timeout=0.1) is None
+        server.expect_err("reserved")
+        assert client.ask(b"s | 0 | big | 99999999999999999", timeout=0.1) is None
+        server.expect_err("No space left")
+        client.start(b"good", 1)
+        assert client.ask(b"d | 1 | x") == b"a | 2"
+
+
+@pytest.mark.ours
+def test_garbage_neither_stops_the_server_nor_stays_in_its_memory(server, tmp_path):
+    port = server.port()
+    garbage = random.Random(3)
+    with RawClient(port) as client:
+        client.start(b"warm", 0)
+        before = resident(server.pid)
+        for _ in range(40):
+            for _ in range(500):
+                head = garbage.choice([b"", b"s | 0 | ", b"d | ", b"s|", b"a | 1", b"s | 0 | x | "])
+                with contextlib.suppress(ConnectionRefusedError):
+                    client.sock.send(head + garbage.randbytes(garbage.randrange(80)))
+            client.start(b"good", 0)  # it keeps up
+        assert resident(server.pid) - before < 8 << 20
+    assert {path.name for path in tmp_path.iterdir()} == {"warm", "good"}
+
+
+@pytest.mark.ours
+def test_a_log_that_nobody_reads_does_not_stop_the_server(spawn, tmp_path):
+    with RawClient(spawn(SERVER, 0, "--dir", tmp_path, deaf=True).port()) as client:
+        for _ in range(3000):
+            client.sock.send(b"x" * 60)
+        client.start(b"good", 0)
+
+
+@pytest.mark.ours
+def test_memory_does_not_grow_with_the_file(spawn, tmp_path):
+    (tmp_path / "source").write_bytes(CONTENT * 300)  # 90 MB
+    server = spawn(SERVER, 0, "--dir", tmp_path)
+    target = f"127.0.0.1:{server.port()}"
+    assert spawn(CLIENT, target, "source", "first", cwd=tmp_path).wait() == 0
+    before = resident(server.pid)
+    client = spawn(CLIENT, target, "source", "copy", cwd=tmp_path)
+    peak = 0
+    while client.running:
+        with contextlib.suppress(OSError, ValueError):
+            peak = max(peak, resident(client.pid))
+    assert client.wait() == 0
+    assert resident(server.pid) - before < 4 << 20
+    assert peak < 40 << 20
+
+
+def resident(pid):
+    """Return the memory of a process, in bytes."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.ours
+def test_sessions_that_only_open_do_not_keep_an_honest_upload_out(server, spawn, tmp_path):
+    port = server.port()
+    (tmp_path / "source").write_bytes(CONTENT)
+    with contextlib.ExitStack() as stack:
+        for k in range(1500):
+            client = stack.enter_context(RawClient(port))
+            client.sock.send(b"s | 0 | x%d | 5" % k)
+        server.expect_err("more than 500 sessions")
+        honest = spawn(CLIENT, f"127.0.0.1:{port}", "source", "copy", cwd=tmp_path)
+        assert honest.wait() == 0
+    assert (tmp_path / "copy").read_bytes() == CONTENT
+
+
+@pytest.mark.ours
+def test_sixteen_uploads_at_once_are_all_identical(server, spawn, tmp_path):
+    (tmp_path / "source").write_bytes(CONTENT)
+    target = f"127.0.0.1:{server.port()}"
+    clients = [spawn(CLIENT, target, "source", f"copy{k}", cwd=tmp_path) for k in range(16)]
+    assert [client.wait() for client in clients] == [0] * 16
+    assert all((tmp_path / f"copy{k}").read_bytes() == CONTENT for k in range(16))
+
+
+@pytest.mark.ours
+def test_ipv6_works_when_asked_for(spawn, tmp_path):
+    (tmp_path / "source").write_bytes(CONTENT)
+    server = spawn(SERVER, 0, "--host", "::1", "--dir", tmp_path)
+    port = server.port()
+    assert spawn(CLIENT, f"[::1]:{port}", "source", "copy", cwd=tmp_path).wait() == 0
+    assert (tmp_path / "copy").read_bytes() == CONTENT
+
+
+# --- Ours: the client ---
+
+
+@pytest.mark.ours
+def test_the_client_reads_acks_without_blanks(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        server.receive()
+        server.send(b"a|1|1024")
+        assert server.receive() == b"d | 1 | abc"
+        server.send(b"a|2")
+    assert client.wait() == 0
+
+
+@pytest.mark.ours
+def test_only_the_awaited_ack_from_the_servers_own_address_advances_the_client(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abcdef")
+    with RawServer() as server, RawServer() as stranger:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        server.receive()
+        stranger.sock.sendto(b"a | 1 | 1024", server.client)
+        server.send(b"a | 2 | 1024")
+        server.send(b"nonsense")
+        assert server.receive() == b"s | 0 | a | 6"  # only the time-out brings it again
+        server.send(b"a | 1 | 11")
+        assert server.receive() == b"d | 1 | abc"
+        for _ in range(5):
+            server.send(b"a | 1 | 11")
+            stranger.sock.sendto(b"a | 2", server.client)
+        server.send(b"a | 2")
+        assert server.receive() == b"d | 2 | def"
+        server.send(b"a | 3")
+    assert client.wait() == 0
+
+
+@pytest.mark.ours
+def test_stale_acks_do_not_put_off_the_retransmission(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        server.receive()
+        server.sock.settimeout(0.1)
+        begun, datagrams = time.monotonic(), 1
+        while datagrams < 6:
+            server.send(b"a | 77")
+            with contextlib.suppress(TimeoutError):
+                server.receive()
+                datagrams += 1
+            assert time.monotonic() - begun < 10
+    assert client.wait() == 1
+
+
+@pytest.mark.ours
+def test_no_server_is_one_clear_line_after_three_seconds(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    begun = time.monotonic()
+    port = free_port(socket.SOCK_DGRAM)
+    client = spawn(CLIENT, f"127.0.0.1:{port}", "a", "a", cwd=tmp_path)
+    assert client.wait() == 1
+    assert time.monotonic() - begun > 2.9
+    assert client.err.count("\n") == 1 and "malfunctioning" in client.err
+    assert client.out == ""
+
+
+@pytest.mark.ours
+def test_a_server_that_starts_late_is_still_found(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    port = free_port(socket.SOCK_DGRAM)
+    client = spawn(CLIENT, f"127.0.0.1:{port}", "a", "b", cwd=tmp_path)
+    spawn(SERVER, port, cwd=tmp_path)
+    assert client.wait() == 0
+    assert (tmp_path / "b").read_bytes() == b"abc"
+
+
+@pytest.mark.ours
+def test_a_server_killed_in_mid_transfer_is_one_clear_line(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abcdef")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        server.receive()
+        server.send(b"a | 1 | 10")
+        server.receive()
+    assert client.wait() == 1
+    assert client.err.count("\n") == 1 and "malfunctioning" in client.err
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("path", ["missing", "folder", "fifo", "/dev/zero"])
+def test_a_file_that_cannot_be_sent_is_one_line_before_anything_is_sent(spawn, tmp_path, path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", path, "name", cwd=tmp_path)
+        assert client.wait() == 2
+        assert client.err.count("\n") == 1 and path in client.err
+        server.sock.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.receive()
+
+
+@pytest.mark.ours
+def test_a_buf_size_too_small_is_one_line(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        server.receive()
+        server.send(b"a | 1 | 8")
+        assert client.wait() == 1
+    assert client.err == "client.py: the server's buf_size of 8 is too small for data\n"
+
+
+@pytest.mark.ours
+def test_a_file_that_shrinks_is_one_line(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abcdef")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        server.receive()
+        (tmp_path / "a").write_bytes(b"")
+        server.send(b"a | 1 | 100")
+        assert client.wait() == 1
+    assert client.err == "client.py: the file has shrunk while it was sent\n"
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_client_with_130_and_one_line(spawn, tmp_path, signum):
+    (tmp_path / "a").write_bytes(b"abcdef")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        server.receive()
+        client.signal(signum)
+        assert client.wait(5) == 130
+    assert client.err == "client.py: interrupted, the file is not sent\n"
+
+
+@pytest.mark.ours
+def test_progress_is_shown_on_a_terminal_only(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 4000)
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path, tty=True)
+        server.receive()
+        server.send(b"a | 1 | 1008")
+        for k in range(2, 5):
+            server.receive()
+            if k == 3:
+                server.receive()  # sent again: half a second has passed
+            server.send(b"a | %d" % k)
+        client.expect(r"\d+/4000 bytes  [\d.]+ MB/s  \d+ s left")
+        server.receive()
+        server.send(b"a | 5")
+        client.expect("Sent a: 4000 bytes in .* 1 retransmissions")
+        assert client.wait() == 0
