@@ -184,9 +184,11 @@ class TcpRelay:
 
     def _drop(self, sock: socket.socket, reset: bool = True) -> None:
         """Close both ends; with a reset, as if a machine had vanished and come back."""
-        other = self._pairs.pop(sock, None)
-        self._pairs.pop(other, None)
-        for end in filter(None, (sock, other)):
+        if sock not in self._pairs:
+            return
+        other = self._pairs.pop(sock)
+        del self._pairs[other]
+        for end in (sock, other):
             if reset:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.close()

@@ -1,0 +1,454 @@
+"""Lab 2's scripts as processes: the assignment's behaviour first, then what ours promise beyond."""
+
+import contextlib
+import os
+import re
+import socket
+import struct
+import time
+
+import pytest
+
+from tests.harness import ROOT, free_port, listens, load, wait_until
+from tests.relays import TcpRelay
+
+SERVER, CLIENT = "lab02_tcp_threads/server.py", "lab02_tcp_threads/client.py"
+# Factored by hand; the client's list, in its order.
+ANSWERS = """\
+15492781 is prime
+15492787 is prime
+15492803 is prime
+15492811 is prime
+15492810 is not prime
+15492833 is prime
+15492859 is prime
+15502547 is prime
+15520301 is prime
+15527509 is prime
+15522343 is not prime
+1550784 is not prime
+"""
+PRIME_1000 = b"1" + b"0" * 998 + b"7"  # the least prime of 1000 digits
+
+
+@pytest.fixture
+def server(spawn):
+    """A running server with its port, started as the assignment has it."""
+    port = free_port()
+    script = spawn(SERVER, port)
+    wait_until(lambda: listens(port), "the server to listen")
+    script.number = port
+    return script
+
+
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def receive(sock, lines=1):
+    """Return so many lines, or what comes before the end of the connection."""
+    text = b""
+    while text.count(b"\n") < lines and (data := sock.recv(65536)):
+        text += data
+    return text
+
+
+def reset(sock):
+    """Close with a reset instead of a farewell."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+# --- The assignment ---
+
+
+def test_the_client_prints_every_number_in_the_lists_order(server, spawn):
+    client = spawn(CLIENT, f"127.0.0.1:{server.number}")
+    assert client.wait() == 0
+    lines = client.out.splitlines(keepends=True)
+    assert lines[0] == f"Connected to ('127.0.0.1', {server.number})\n"
+    assert "".join(lines[1:-1]) == ANSWERS
+    assert lines[-1] == "Completed\n"
+
+
+def test_the_server_tells_who_comes_and_goes(server):
+    with connect(server.number) as sock:
+        name = re.escape(str(sock.getsockname()))
+        server.expect(f"^{name} connected$")
+    server.expect(f"^{name} disconnected$")
+
+
+def test_a_client_is_served_while_others_are_connected(server, spawn):
+    with connect(server.number), connect(server.number) as second:
+        second.sendall(b"15492781")
+        assert second.recv(100).strip() == b"15492781 is prime"
+        assert spawn(CLIENT, f"127.0.0.1:{server.number}").wait() == 0
+
+
+def test_clients_at_the_same_time_all_complete(server, spawn):
+    clients = [spawn(CLIENT, f"127.0.0.1:{server.number}") for _ in range(4)]
+    assert [client.wait() for client in clients] == [0] * 4
+    assert all(ANSWERS in client.out for client in clients)
+
+
+def test_ctrl_c_stops_the_server_with_clients_connected(server):
+    with connect(server.number) as sock:
+        sock.sendall(b"15492781")
+        assert b"15492781 is prime" in sock.recv(100)
+        server.interrupt()
+        assert server.wait(5) == 0
+        assert sock.recv(100) == b""
+    assert server.lines[-1] == "Done" and "Shutting down" in server.lines
+
+
+def test_the_client_sends_the_next_number_only_after_the_reply(spawn):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = spawn(CLIENT, f"127.0.0.1:{listener.getsockname()[1]}")
+        listener.settimeout(20)
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(20)
+            assert int(sock.recv(100)) == 15492781
+            sock.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                sock.recv(100)
+            sock.sendall(b"15492781 is prime\n")
+            sock.settimeout(20)
+            assert int(sock.recv(100)) == 15492787
+        client.wait()
+
+
+def test_no_server_ends_the_client(spawn):
+    client = spawn(CLIENT, f"127.0.0.1:{free_port()}")
+    assert client.wait() != 0
+    assert "Completed" not in client.out
+
+
+def test_a_server_that_goes_away_ends_the_client(spawn):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        client = spawn(CLIENT, f"127.0.0.1:{listener.getsockname()[1]}")
+        sock, _ = listener.accept()
+        with sock:
+            sock.recv(100)
+            sock.sendall(b"15492781 is prime\n")
+            sock.recv(100)
+    assert client.wait() != 0
+    assert "15492781 is prime" in client.out and "Completed" not in client.out
+
+
+# --- Ours: the wire ---
+
+
+@pytest.fixture
+def our_server(spawn):
+    script = spawn(SERVER, 0)
+    script.number = script.port()
+    return script
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "sent, replies",
+    [
+        (b"7\n", b"7 is prime\n"),
+        (b"7\r\n", b"7 is prime\n"),
+        (b"0 1 -7 +7 007\n", b"0 is not prime\n1 is not prime\n-7 is not prime\n"
+         b"7 is prime\n7 is prime\n"),
+        (b" \n\n7\t9 \n", b"7 is prime\n9 is not prime\n"),
+        (PRIME_1000 + b"\n", PRIME_1000 + b" is prime\n"),
+        (b"9 " + PRIME_1000 + b" 7 " + PRIME_1000 + b" 9\n", b"9 is not prime\n" + PRIME_1000
+         + b" is prime\n7 is prime\n" + PRIME_1000 + b" is prime\n9 is not prime\n"),
+    ],
+)  # fmt: skip
+def test_every_number_is_answered_in_order(our_server, sent, replies):
+    with connect(our_server.number) as sock:
+        sock.sendall(sent)
+        assert receive(sock, replies.count(b"\n")) == replies
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "bad", [b"abc", b"1.5", b"1_000", b"0x11", b"--7", b"\xd9\xa3", b"\xff\x00", b"1" * 1001]
+)
+def test_what_is_no_integer_gets_an_error_and_the_connection_stays_usable(our_server, bad):
+    with connect(our_server.number) as sock:
+        sock.sendall(bad + b"\n7\n")
+        error, answer = receive(sock, 2).splitlines()
+        assert error.startswith(b"error: ")
+        assert answer == b"7 is prime"
+
+
+@pytest.mark.ours
+def test_bare_digits_are_answered_when_the_sender_falls_silent(our_server):
+    with connect(our_server.number) as sock:
+        for _ in range(3):
+            sock.sendall(b"7")
+            assert receive(sock) == b"7 is prime\n"
+
+
+@pytest.mark.ours
+def test_digits_that_arrive_one_by_one_are_one_number(our_server):
+    with TcpRelay(our_server.number, piece=1) as relay, connect(relay.port) as sock:
+        sock.sendall(b"\n15492781\n15492787\n15492810 ")
+        expected = b"15492781 is prime\n15492787 is prime\n15492810 is not prime\n"
+        assert receive(sock, 3) == expected
+
+
+@pytest.mark.ours
+def test_once_a_client_has_sent_a_blank_silence_ends_no_number(our_server):
+    with connect(our_server.number) as sock:
+        sock.sendall(b"7\n154")
+        assert receive(sock) == b"7 is prime\n"
+        sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            sock.recv(100)
+        sock.settimeout(20)
+        sock.sendall(b"92781\n")
+        assert receive(sock) == b"15492781 is prime\n"
+
+
+@pytest.mark.ours
+def test_the_end_of_the_input_ends_a_number_and_then_the_connection(our_server):
+    with connect(our_server.number) as sock:
+        sock.sendall(b"9 " + PRIME_1000 + b" 7")
+        sock.shutdown(socket.SHUT_WR)
+        expected = b"9 is not prime\n" + PRIME_1000 + b" is prime\n7 is prime\n"
+        assert receive(sock, 9) == expected  # and then the end, at once
+
+
+@pytest.mark.ours
+def test_a_thousand_numbers_in_one_go_are_answered_in_order(our_server):
+    with connect(our_server.number) as sock:
+        sock.sendall(b"".join(b"%d\n" % n for n in range(1000)))
+        replies = receive(sock, 1000).splitlines()
+        assert [int(reply.split()[0]) for reply in replies] == list(range(1000))
+
+
+# --- Ours: bad clients ---
+
+
+@pytest.mark.ours
+def test_an_endless_line_ends_the_connection_and_stays_out_of_memory(our_server):
+    before = resident(our_server.pid)
+    with connect(our_server.number) as sock, contextlib.suppress(ConnectionError):
+        for _ in range(100):
+            sock.sendall(b"1" * 100_000)
+        pytest.fail("ten megabytes were taken")
+    assert resident(our_server.pid) - before < 4 << 20
+    with connect(our_server.number) as sock:
+        sock.sendall(b"7\n")
+        assert receive(sock) == b"7 is prime\n"
+
+
+def resident(pid):
+    """Return the memory of a process, in bytes."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def processor_time(pid):
+    """Return the seconds of processor time that a process has used."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.ours
+def test_two_hundred_idle_clients_delay_nobody_and_use_no_processor(our_server):
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(connect(our_server.number))
+        wait_until(lambda: our_server.out.count(" connected") == 200)
+        begun = time.monotonic()
+        with connect(our_server.number) as sock:
+            sock.sendall(b"7\n")
+            assert receive(sock) == b"7 is prime\n"
+        assert time.monotonic() - begun < 1.0  # 0.1 s with the machine to itself
+        wait_until(lambda: our_server.out.count(" disconnected") == 1)
+        used = processor_time(our_server.pid)
+        ends = time.monotonic() + 1.0
+        wait_until(lambda: time.monotonic() > ends)
+        assert processor_time(our_server.pid) - used < 0.03
+
+
+@pytest.mark.ours
+def test_huge_numbers_keep_no_worker_from_the_others(spawn):
+    server = spawn(SERVER, 0, "--workers", 2)
+    port = server.port()
+    with contextlib.ExitStack() as stack:
+        greedy = [stack.enter_context(connect(port)) for _ in range(5)]
+        for sock in greedy:
+            sock.sendall((PRIME_1000 + b"\n") * 10)  # some 10 s of work
+        begun = time.monotonic()
+        for _ in range(5):
+            with connect(port) as sock:
+                sock.sendall(b"7\n")
+                assert receive(sock) == b"7 is prime\n"
+        assert time.monotonic() - begun < 4.0
+        server.interrupt()
+        assert server.wait(5) == 0
+
+
+@pytest.mark.ours
+def test_resets_cost_no_worker(our_server):
+    for k in range(200):
+        sock = connect(our_server.number)
+        if k % 2:
+            sock.sendall(b"15492781\n" * 100)
+        reset(sock)
+    with connect(our_server.number) as sock:
+        sock.sendall(b"7\n")
+        assert receive(sock) == b"7 is prime\n"
+    wait_until(lambda: our_server.out.count(" disconnected") == 201)
+
+
+@pytest.mark.ours
+def test_a_client_that_never_reads_its_answers_is_not_read_from_either(our_server):
+    with connect(our_server.number) as deaf:
+        deaf.setblocking(False)
+        before = resident(our_server.pid)
+        sent, quiet_since = 0, time.monotonic()
+        while time.monotonic() - quiet_since < 0.5:
+            try:
+                sent += deaf.send(b"7\n" * 5000)
+                quiet_since = time.monotonic()
+            except BlockingIOError:
+                pass
+            assert sent < 64 << 20, "the server takes everything"
+        assert resident(our_server.pid) - before < 4 << 20
+        with connect(our_server.number) as sock:
+            sock.sendall(b"7\n")
+            assert receive(sock) == b"7 is prime\n"
+
+
+@pytest.mark.ours
+def test_finished_clients_leave_no_descriptor_and_no_memory(our_server):
+    def churn(count):
+        for _ in range(count):
+            with connect(our_server.number) as sock:
+                sock.sendall(b"7\n")
+                assert receive(sock) == b"7 is prime\n"
+        goal = our_server.out.count(" connected")
+        wait_until(lambda: our_server.out.count(" disconnected") == goal)
+
+    churn(50)
+    folder = f"/proc/{our_server.pid}/fd"
+    descriptors, memory = len(os.listdir(folder)), resident(our_server.pid)
+    churn(500)
+    assert len(os.listdir(folder)) == descriptors
+    assert resident(our_server.pid) - memory < 1 << 20
+
+
+@pytest.mark.ours
+def test_running_out_of_descriptors_is_survived(our_server):
+    import resource
+
+    resource.prlimit(our_server.pid, resource.RLIMIT_NOFILE, (60, 60))
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(connect(our_server.number))
+        wait_until(lambda: our_server.out.count(" connected") > 30)
+    with connect(our_server.number) as sock:
+        sock.sendall(b"7\n")
+        assert receive(sock) == b"7 is prime\n"
+
+
+# --- Ours: start and end ---
+
+
+@pytest.mark.ours
+def test_the_server_restarts_on_its_port_at_once(spawn):
+    port = free_port()
+    for _ in range(2):
+        server = spawn(SERVER, port)
+        server.port()
+        with connect(port) as sock:
+            sock.sendall(b"7\n")
+            assert receive(sock) == b"7 is prime\n"
+            server.interrupt()
+            assert server.wait(5) == 0
+
+
+@pytest.mark.ours
+def test_connections_are_handed_to_named_worker_threads(spawn):
+    server = spawn(SERVER, 0, "--workers", 3)
+    server.port()
+    # The main thread, three workers, the slow lane; the queue's own starts with its first use.
+    assert len(os.listdir(f"/proc/{server.pid}/task")) == 5
+
+
+@pytest.mark.ours
+def test_a_connection_passes_the_queue_as_a_descriptor():
+    module = load(ROOT / "lab02_tcp_threads/server.py")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        first = module.Connection(ours.detach(), ("host", 1))
+        theirs.sendall(b"7 " + b"9" * 200 + b" 11 1")
+        first.read()
+        first.answer()
+        second = module.Connection(*first.detach())
+        assert second.output == b"7 is prime\n"
+        assert second.tokens == [b"9" * 200, b"11"] and second.partial == b"1"
+        assert second.delimited and not second.ended
+        second.sock.close()
+
+
+@pytest.mark.ours
+def test_a_server_that_hangs_up_in_mid_line_is_one_clear_line(spawn):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        client = spawn(CLIENT, address)
+        sock, _ = listener.accept()
+        with sock:
+            sock.recv(100)
+            sock.sendall(b"15492781 is")
+    assert client.wait() == 1
+    assert client.err == f"client.py: {address}: the server has closed the connection\n"
+
+
+@pytest.mark.ours
+def test_no_server_is_one_line_and_exit_1(spawn):
+    client = spawn(CLIENT, f"127.0.0.1:{free_port()}")
+    assert client.wait() == 1
+    assert client.out == "" and client.err.count("\n") == 1 and "refused" in client.err
+
+
+@pytest.mark.ours
+def test_a_killed_server_is_one_line_and_exit_1(our_server, spawn):
+    with TcpRelay(our_server.number) as relay:
+        relay.stall()
+        client = spawn(CLIENT, f"127.0.0.1:{relay.port}")
+        client.expect("Connected")
+        our_server.kill()
+        relay.resume()
+        assert client.wait() == 1
+    assert client.err.count("\n") == 1
+
+
+@pytest.mark.ours
+def test_the_client_understands_servers_that_send_no_line_ends(spawn):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        client = spawn(CLIENT, f"127.0.0.1:{listener.getsockname()[1]}")
+        sock, _ = listener.accept()
+        with sock:
+            while data := sock.recv(100):
+                number = data.strip()
+                verdict = (
+                    b"is prime" if number + b" is prime" in ANSWERS.encode() else b"is not prime"
+                )
+                sock.sendall(number + b" " + verdict)
+        assert client.wait() == 0
+    assert ANSWERS in client.out
+
+
+@pytest.mark.ours
+def test_ctrl_c_ends_the_client_with_130_and_one_line(spawn):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = spawn(CLIENT, f"127.0.0.1:{listener.getsockname()[1]}")
+        client.expect("Connected")
+        client.interrupt()
+        assert client.wait(5) == 130
+    assert client.err == "client.py: interrupted\n"
