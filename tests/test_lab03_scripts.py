@@ -1,0 +1,467 @@
+"""Lab 3's scripts as processes: the assignment's behaviour first, then what ours promise beyond."""
+
+import contextlib
+import itertools
+import random
+import re
+import signal
+
+import pytest
+import zmq
+
+from tests.harness import free_port, listens, wait_until
+
+SERVER, PRIME, GCD, CLIENT = (
+    f"lab03_zmq/{name}.py" for name in ("server", "prime", "gcd", "client")
+)
+
+
+class Parts:
+    """Starts the parts of one pipeline, each on the ports that concern it."""
+
+    def __init__(self, spawn):
+        self.spawn = spawn
+        self.ports = [free_port() for _ in range(4)]
+
+    def server(self):
+        script = self.spawn(SERVER, *self.ports)
+        wait_until(lambda: all(map(listens, self.ports)), "the server to listen")
+        return script
+
+    def prime(self):
+        return self.spawn(PRIME, *self.ports[2:])
+
+    def gcd(self):
+        return self.spawn(GCD, *self.ports[2:])
+
+    def client(self, **options):
+        return self.spawn(CLIENT, *self.ports[:2], **options)
+
+
+@pytest.fixture
+def parts(spawn):
+    return Parts(spawn)
+
+
+@pytest.fixture
+def pipeline(parts):
+    """The parts, with a server and both workers running and ready."""
+    parts.broker = parts.server()
+    parts.prime_worker, parts.gcd_worker = parts.prime(), parts.gcd()
+    with Hand() as hand:
+        outputs = hand.connect(zmq.SUB, parts.ports[1])
+        for line, answer in ((b"isprime 7", b"7 is prime"), (b"gcd 4 6", b"gcd for 4 6 is 2")):
+
+            def answered(line=line, answer=answer):
+                hand.ask(parts.ports[0], line)
+                return outputs.poll(200) and outputs.recv() == answer
+
+            wait_until(answered, "the workers to answer")
+    return parts
+
+
+class Hand:
+    """Sockets of our own, on the wire as anybody's parts have them."""
+
+    def __init__(self):
+        self.context = zmq.Context()
+
+    def connect(self, kind, port, topic=b""):
+        sock = self.context.socket(kind)
+        sock.linger = 0
+        if kind == zmq.SUB:
+            sock.subscribe(topic)
+        sock.connect(f"tcp://127.0.0.1:{port}")
+        return sock
+
+    def bind(self, kind):
+        sock = self.context.socket(kind)
+        sock.linger = 0
+        sock.bind("tcp://127.0.0.1:*")
+        return sock, int(sock.last_endpoint.rpartition(b":")[2])
+
+    def ask(self, port, line):
+        """Send a line as a client does and return the confirmation."""
+        with self.connect(zmq.REQ, port) as requests:
+            requests.send(line)
+            assert requests.poll(20_000), "no confirmation"
+            return requests.recv()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.context.destroy(linger=0)
+
+
+# --- The assignment ---
+
+
+@pytest.mark.parametrize(
+    "command, answer",
+    [
+        ("isprime 7", "7 is prime"),
+        ("isprime 15492810", "15492810 is not prime"),
+        ("gcd 12 18", "gcd for 12 18 is 6"),
+        ("gcd 17 5", "gcd for 17 5 is 1"),
+    ],
+)
+def test_a_command_from_the_terminal_is_answered(pipeline, command, answer):
+    client = pipeline.client()
+    client.send(command)
+    client.expect(f"{answer}$")
+
+
+def test_two_clients_work_at_the_same_time(pipeline):
+    first, second = pipeline.client(), pipeline.client()
+    first.send("isprime 101")
+    second.send("gcd 100 75")
+    first.expect("101 is prime")
+    second.expect("gcd for 100 75 is 25")
+
+
+def test_our_own_sockets_on_the_wire_get_an_answer(pipeline):
+    with Hand() as hand:
+        outputs = hand.connect(zmq.SUB, pipeline.ports[1])
+
+        def answered():
+            hand.ask(pipeline.ports[0], b"isprime 13")
+            return outputs.poll(200) and outputs.recv() == b"13 is prime"
+
+        wait_until(answered, "an answer on client_outputs")
+
+
+def test_a_worker_of_our_own_is_passed_its_lines_and_its_answer_is_published(parts):
+    parts.server()
+    client = parts.client()
+    with Hand() as hand:
+        inputs = hand.connect(zmq.SUB, parts.ports[2], b"upper")
+        outputs = hand.connect(zmq.PUB, parts.ports[3])
+
+        def passed():
+            client.send("upper abc")
+            return inputs.poll(300)
+
+        wait_until(passed, "the line to reach the worker")
+        assert inputs.recv() == b"upper abc"
+
+        def printed():
+            outputs.send(b"upper for abc is ABC")
+            return "upper for abc is ABC" in client.out
+
+        wait_until(printed, "the answer to reach the client")
+
+
+# --- Ours: answers ---
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "command, answer",
+    [
+        ("isprime 0", "0 is not prime"),
+        ("isprime -7", "-7 is not prime"),
+        ("gcd -12 18", "gcd for -12 18 is 6"),
+        ("gcd 0 0", "gcd for 0 0 is 0"),
+        ("gcd 0 -5", "gcd for 0 -5 is 5"),
+        ("isprime abc", "isprime abc : expected isprime N, an integer of at most 1000 digits"),
+        ("isprime", "isprime : expected isprime N, an integer of at most 1000 digits"),
+        ("isprime 1 2", "isprime 1 2 : expected isprime N, an integer of at most 1000 digits"),
+        ("gcd 1", "gcd 1 : expected gcd A B, two integers of at most 1000 digits"),
+        ("gcd 1 x", "gcd 1 x : expected gcd A B, two integers of at most 1000 digits"),
+        ("isprime 1_3", "isprime 1_3 : expected isprime N, an integer of at most 1000 digits"),
+        (f"isprime {2**89 - 1}", f"{2**89 - 1} is prime"),
+        ("foo bar", "foo bar: no worker takes such a line; now taken: gcd, isprime"),
+        ("isprimes 7", "No answer within 2 s to: isprimes 7"),
+        ("help", "commands: isprime N, gcd A B, anything else that a worker takes, help, exit"),
+    ],
+)
+def test_every_line_gets_exactly_one_line(pipeline, command, answer):
+    client = pipeline.client()
+    client.send("")
+    client.send(command)
+    client.close_stdin()
+    assert client.wait() == 0
+    assert (client.out, client.err) == (answer + "\n", "")
+
+
+@pytest.mark.ours
+def test_from_a_pipe_every_line_is_answered_before_the_next_and_none_is_missing(pipeline):
+    lines = [f"isprime {n}" for n in range(100)] + [f"gcd {n} 12" for n in range(100)]
+    client = pipeline.client()
+    client.write("\n".join(lines))  # the last without a line end
+    client.close_stdin()
+    assert client.wait() == 0
+    assert len(client.lines) == 200
+    assert [line.split()[0] for line in client.lines[:100]] == [str(n) for n in range(100)]
+    assert [line.split()[2] for line in client.lines[100:]] == [str(n) for n in range(100)]
+
+
+@pytest.mark.ours
+def test_what_others_ask_is_printed_while_the_client_waits(pipeline):
+    waiting = pipeline.client()
+    waiting.send("isprime 3")
+    waiting.expect("3 is prime")
+    other = pipeline.client()
+    other.send("isprime 1000003")
+    waiting.expect("1000003 is prime")
+
+
+@pytest.mark.ours
+def test_what_others_ask_leaves_the_line_being_typed_on_the_screen(pipeline):
+    typing = pipeline.client(tty=True)
+    typing.expect("> ")
+    typing.write("isprime 1")
+    typing.expect("isprime 1")
+    other = pipeline.client()
+    other.send("gcd 8 12")
+    typing.expect(r"gcd for 8 12 is 4\n> isprime 1")
+    typing.write("3\n")
+    typing.expect("13 is prime")
+
+
+@pytest.mark.ours
+def test_control_characters_in_an_answer_do_not_reach_the_terminal(pipeline):
+    client = pipeline.client()
+    client.send("gcd \x1b[2J 1")
+    client.expect(r"gcd \\x1b\[2J 1 : expected")
+    assert "\x1b" not in client.out
+
+
+@pytest.mark.ours
+def test_many_clients_get_every_answer_they_asked_for(pipeline):
+    clients = [pipeline.client() for _ in range(6)]
+    for k, client in enumerate(clients):
+        client.write("".join(f"gcd {k} {n}\n" for n in range(50)))
+        client.close_stdin()
+    for k, client in enumerate(clients):
+        assert client.wait() == 0
+        assert "No answer" not in client.out
+        assert all(f"gcd for {k} {n} is " in client.out for n in range(50))
+
+
+@pytest.mark.ours
+def test_a_line_longer_than_the_server_takes_is_refused_by_the_client(pipeline):
+    client = pipeline.client()
+    client.send("isprime " + "1" * 70_000)
+    client.expect("The line is longer than 60000 bytes")
+    client.send("isprime 7")
+    client.expect("^7 is prime")
+
+
+@pytest.mark.ours
+def test_garbage_on_every_socket_does_not_stop_the_pipeline(pipeline):
+    noise = random.Random(5)
+    with Hand() as hand:
+        answers = hand.connect(zmq.PUB, pipeline.ports[3])
+        for _ in range(100):
+            hand.ask(pipeline.ports[0], noise.randbytes(noise.randrange(40)))
+            answers.send(noise.randbytes(noise.randrange(40)))
+        with hand.connect(zmq.REQ, pipeline.ports[0]) as requests:
+            requests.send_multipart([b"isprime", b"7"])
+            assert requests.recv() == b"accepted"
+        with hand.connect(zmq.REQ, pipeline.ports[0]) as requests:
+            requests.send(b"isprime " + b"1" * 100_000)  # too long: the connection ends
+            assert not requests.poll(200)
+    client = pipeline.client()
+    client.send("isprime 7")
+    client.expect("7 is prime")
+
+
+# --- Ours: starting in any order, going away and coming back ---
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("order", [*itertools.permutations(["server", "prime", "gcd", "client"])])
+def test_the_first_commands_are_answered_whatever_the_order_of_starting(spawn, order):
+    parts = Parts(spawn)
+    started = {}
+    for name in order:
+        if name == "server":
+            started[name] = spawn(SERVER, *parts.ports)
+        else:
+            started[name] = getattr(parts, name)()
+    client = started["client"]
+    client.write("gcd 12 18\nisprime 7\n")
+    client.close_stdin()
+    assert client.wait() == 0
+    assert client.out == "gcd for 12 18 is 6\n7 is prime\n"
+
+
+@pytest.mark.ours
+def test_a_worker_takes_no_work_before_its_answers_are_subscribed_to(parts):
+    with Hand() as hand:
+        inputs, inputs_port = hand.bind(zmq.XPUB)
+        outputs, outputs_port = hand.bind(zmq.SUB)
+        worker = parts.spawn(PRIME, inputs_port, outputs_port)
+        worker.expect_err("waiting for a server")  # nobody has subscribed
+        assert not inputs.poll(100)
+        outputs.subscribe(b"")
+        outputs.poll(0)  # the library does its work while it is called
+        assert inputs.poll(20_000) and inputs.recv() == b"\x01isprime"
+        inputs.send(b"isprime 7")
+        assert outputs.poll(20_000) and outputs.recv() == b"7 is prime"
+
+
+@pytest.mark.ours
+def test_a_worker_that_is_not_running_is_told_at_once(parts):
+    parts.server()
+    parts.prime()
+    client = parts.client()
+    client.send("isprime 7")
+    client.expect("7 is prime")
+    client.send("gcd 1 2")
+    client.expect("gcd 1 2: no worker takes such a line; now taken: isprime$")
+
+
+@pytest.mark.ours
+def test_a_killed_worker_is_told_and_its_successor_answers(pipeline):
+    client = pipeline.client()
+    client.send("isprime 3")
+    client.expect("3 is prime")
+    pipeline.prime_worker.kill()
+
+    def told():
+        client.send("isprime 5")
+        client.expect(r"no worker|No answer")
+        return "no worker takes such a line; now taken: gcd" in client.out
+
+    wait_until(told, "the server to notice")
+    pipeline.prime().expect("Ready")
+    client.send("isprime 7")
+    client.expect("7 is prime")
+
+
+@pytest.mark.ours
+def test_a_worker_that_hangs_is_told_after_two_seconds(pipeline):
+    client = pipeline.client()
+    pipeline.prime_worker.pause()
+    client.send("isprime 3")
+    client.expect("No answer within 2 s to: isprime 3")
+    client.send("gcd 4 6")
+    client.expect("gcd for 4 6 is 2")
+    pipeline.prime_worker.resume()
+    client.expect("3 is prime")  # late, but not lost
+
+
+@pytest.mark.ours
+def test_a_restarted_server_is_found_again_by_all(spawn, parts):
+    server = parts.server()
+    parts.prime()
+    client = parts.client()
+    client.send("isprime 3")
+    client.expect("3 is prime")
+    server.kill()
+
+    def told():
+        client.send("isprime 5")
+        client.expect(r"is not reachable|does not confirm|No answer|no worker")
+        return "is not reachable" in client.out
+
+    wait_until(told, "the client to notice")
+    parts.server()
+
+    def answered():
+        client.send("isprime 11")
+        client.expect(r"is not reachable|does not confirm|No answer|no worker|11 is prime")
+        return "11 is prime" in client.out
+
+    wait_until(answered, "an answer through the new server")
+    client.send("isprime 13")
+    client.expect("13 is prime")
+
+
+@pytest.mark.ours
+def test_a_worker_killed_under_load_loses_no_command_silently(pipeline):
+    client = pipeline.client()
+    client.write("".join(f"isprime {n}\n" for n in range(1000, 1030)))
+    client.expect("1005 is not prime")
+    pipeline.prime_worker.kill()
+    pipeline.prime()
+    client.close_stdin()
+    assert client.wait(60) == 0
+    for n in range(1000, 1030):
+        assert f"{n} is" in client.out or f"isprime {n}" in client.out
+
+
+@pytest.mark.ours
+def test_a_server_killed_under_load_loses_no_command_silently(pipeline):
+    client = pipeline.client()
+    client.write("".join(f"isprime {n}\n" for n in range(1000, 1030)))
+    client.expect("1005 is not prime")
+    pipeline.broker.kill()
+    pipeline.server()
+    client.close_stdin()
+    assert client.wait(60) == 0
+    for n in range(1000, 1030):
+        told = re.search(rf"^{n} is|isprime {n}\b", client.out, re.MULTILINE)
+        assert told or "is not reachable" in client.out
+
+
+@pytest.mark.ours
+def test_no_server_is_one_line_for_each_command_and_the_client_goes_on(parts):
+    client = parts.client()
+    client.write("isprime 7\nhelp\n")
+    client.close_stdin()
+    assert client.wait() == 0
+    unreachable = f"The server 127.0.0.1:{parts.ports[0]} is not reachable\n"
+    assert client.out.startswith(unreachable * 2 + "commands: ")
+
+
+@pytest.mark.ours
+def test_the_confirmation_says_whether_a_worker_takes_the_line(pipeline):
+    with Hand() as hand:
+        assert hand.ask(pipeline.ports[0], b"isprime 7") == b"accepted"
+
+        def refused():
+            return hand.ask(pipeline.ports[0], b"foo") == (
+                b"no worker takes such a line; now taken: gcd, isprime"
+            )
+
+        wait_until(refused)
+
+
+# --- Ours: start and end ---
+
+
+@pytest.mark.ours
+def test_port_0_picks_free_ports_and_the_ready_line_names_them(spawn):
+    server = spawn(SERVER, 0, 0, 0, 0)
+    ports = server.expect(
+        r"^Listening on client_inputs 127\.0\.0\.1:(\d+), client_outputs 127\.0\.0\.1:(\d+), "
+        r"worker_inputs 127\.0\.0\.1:(\d+), worker_outputs 127\.0\.0\.1:(\d+)$"
+    ).groups()
+    spawn(PRIME, *ports[2:]).expect("Ready for isprime N")
+    client = spawn(CLIENT, *ports[:2])
+    client.send("isprime 7")
+    client.expect("7 is prime")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_every_part_stops_cleanly_while_the_others_run(pipeline, signum):
+    client = pipeline.client()
+    client.send("isprime 7")
+    client.expect("7 is prime")
+    for script in (client, pipeline.prime_worker, pipeline.broker, pipeline.gcd_worker):
+        script.signal(signum)
+        assert script.wait(5) == 0
+        assert script.err == ""
+
+
+@pytest.mark.ours
+def test_workers_stop_while_they_wait_for_a_server(parts):
+    worker = parts.prime()
+    worker.expect_err("waiting for a server at 127.0.0.1")
+    worker.interrupt()
+    assert worker.wait(5) == 0
+
+
+@pytest.mark.ours
+def test_the_client_stops_while_it_waits_for_a_server(parts):
+    client = parts.client(tty=True)
+    with contextlib.suppress(AssertionError):
+        client.expect("not reachable", timeout=1.0)
+    client.write("\x03")
+    assert client.wait(5) == 0
+    assert "Traceback" not in client.out
