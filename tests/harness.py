@@ -65,14 +65,19 @@ def listens(port: int) -> bool:
 
 
 class Stream:
-    """What a process has written to one file descriptor, read by a thread of its own."""
+    """What a process has written to one file descriptor, read by a thread of its own.
 
-    def __init__(self, fd: int):
+    With `head`, reading ends after the first line, and so does the other side's luck in writing.
+    """
+
+    def __init__(self, fd: int, head: bool = False):
         self.text = ""
+        self.fd = fd
+        self.head = head
         self.closed = False
         self.cursor = 0  # expect() searches from here
         self.changed = threading.Condition()
-        self.thread = threading.Thread(target=self._read, args=(fd,), daemon=True)
+        self.thread = threading.Thread(target=self._read, daemon=True)
 
     def join(self, timeout: float) -> None:
         """Return when the process has closed its side and all of it is read."""
@@ -80,14 +85,16 @@ class Stream:
             self.thread.start()
         self.thread.join(timeout)
 
-    def _read(self, fd: int) -> None:
+    def _read(self) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         with contextlib.suppress(OSError):  # a terminal whose other side has gone gives EIO
-            while data := os.read(fd, 65536):
+            while data := os.read(self.fd, 65536):
                 with self.changed:
                     self.text += decoder.decode(data).replace("\r\n", "\n")
                     self.changed.notify_all()
-        os.close(fd)
+                if self.head and "\n" in self.text:
+                    break
+        os.close(self.fd)
         with self.changed:
             self.closed = True
             self.changed.notify_all()
@@ -117,9 +124,19 @@ class Script:
         tty: give it a terminal (its output is then all in `out`) instead of three pipes.
         env: variables beside the inherited ones.
         deaf: read its stderr only after its end, as careless callers do.
+        head: close its stdout after the first line, as `| head -1` does.
     """
 
-    def __init__(self, path: Path, *args, cwd: Path | None = None, tty=False, env=None, deaf=False):
+    def __init__(
+        self,
+        path: Path,
+        *args,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        tty: bool = False,
+        deaf: bool = False,
+        head: bool = False,
+    ):
         self.command = [sys.executable, str(path), *map(str, args)]
         self.name = f"{path.parent.name}/{path.name} {' '.join(map(str, args))}".strip()
         self.tty = tty
@@ -147,7 +164,7 @@ class Script:
         else:
             self._stdin = os.dup(self.process.stdin.fileno())
             self.process.stdin.close()
-            self.out_stream = Stream(self._adopt(self.process.stdout))
+            self.out_stream = Stream(self._adopt(self.process.stdout), head)
             self.err_stream = Stream(self._adopt(self.process.stderr))
         self.out_stream.thread.start()
         if not tty and not deaf:

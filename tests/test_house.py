@@ -1,12 +1,273 @@
-"""What holds for every lab alike: the copies agree, the folders are complete."""
+"""What holds for every lab alike: command lines, signals, copies, and what a core may import."""
+
+import ast
+import contextlib
+import shutil
+import signal
+import socket
+import sys
 
 import pytest
 
-from tests.harness import ROOT
+from tests.harness import LABS, ROOT, free_port, load, wait_until
 
 pytestmark = pytest.mark.ours
 
+# Every script with a command line that starts it; servers with the port 0.
+SERVERS = [
+    ("lab01_udp/server.py", ["0"]),
+    ("lab02_tcp_threads/server.py", ["0"]),
+    ("lab03_zmq/server.py", ["0", "0", "0", "0"]),
+    ("lab04_grpc/server.py", ["0"]),
+]
+OTHERS = [
+    ("lab01_udp/client.py", ["localhost:1", "server.py", "name"]),
+    ("lab02_tcp_threads/client.py", ["localhost:1"]),
+    ("lab03_zmq/prime.py", ["1", "2"]),
+    ("lab03_zmq/gcd.py", ["1", "2"]),
+    ("lab03_zmq/client.py", ["1", "2"]),
+    ("lab04_grpc/client.py", ["localhost:1"]),
+]
+CORES = ["lab01_udp/stop_and_wait.py"]
+PURE = {
+    *("bisect", "collections", "dataclasses", "enum", "functools", "itertools", "math", "typing"),
+    *("abc", "heapq", "operator", "zlib"),
+}
 
-def test_the_copies_of_rpc_py_are_identical():
-    copies = {path.read_text() for path in ROOT.glob("lab0*/rpc.py")}
-    assert len(copies) == 1
+
+# --- Command lines ---
+
+
+@pytest.mark.parametrize("script", [script for script, _ in SERVERS + OTHERS])
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["1"] * 9, ["\udcff", "\udcff"]])
+def test_a_wrong_command_line_is_one_line_on_stderr_and_exit_2(spawn, script, arguments):
+    process = spawn(script, *arguments)
+    assert process.wait() == 2
+    assert process.out == ""
+    assert process.err.count("\n") == 1 and process.err.startswith(script.split("/")[1] + ": ")
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS + OTHERS)
+def test_a_missing_argument_is_one_line_and_exit_2(spawn, script, arguments):
+    process = spawn(script, *arguments[:-1])
+    assert process.wait() == 2
+    assert process.err.count("\n") == 1 and "required" in process.err
+
+
+@pytest.mark.parametrize("script", [script for script, _ in SERVERS])
+@pytest.mark.parametrize("port", ["x", "-1", "65536", "1.5", "", "٣", "9" * 5000])
+def test_a_server_port_that_is_none_is_one_line_and_exit_2(spawn, script, port):
+    arguments = dict(SERVERS)[script]
+    process = spawn(script, "--", port, *arguments[1:])
+    assert process.wait() == 2
+    assert process.err.count("\n") == 1 and "port number" in process.err
+
+
+@pytest.mark.parametrize("script", ["lab02_tcp_threads/client.py", "lab04_grpc/client.py"])
+@pytest.mark.parametrize(
+    "address", ["localhost", ":5555", "localhost:", "a:b", "::1:5555", "h:99999"]
+)
+def test_an_address_that_is_none_is_one_line_and_exit_2(spawn, script, address):
+    process = spawn(script, address)
+    assert process.wait() == 2
+    assert process.err.count("\n") == 1 and "expected" in process.err
+
+
+@pytest.mark.parametrize("script", [script for script, _ in SERVERS + OTHERS])
+def test_help_explains_the_arguments_with_an_example(spawn, script):
+    process = spawn(script, "--help")
+    assert process.wait() == 0
+    assert f"example: python3 {script.split('/')[1]} " in process.out
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
+def test_a_taken_port_is_one_line_naming_it_and_exit_1(spawn, script, arguments):
+    kind = socket.SOCK_DGRAM if "udp" in script else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as holder:
+        holder.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            holder.listen()
+        port = holder.getsockname()[1]
+        process = spawn(script, port, *arguments[1:])
+        assert process.wait() == 1
+    assert process.out == ""
+    assert process.err.count("\n") == 1 and f"127.0.0.1:{port}" in process.err
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
+def test_a_second_server_on_the_same_port_is_an_error(spawn, script, arguments):
+    first = spawn(script, *arguments)
+    port = first.port()
+    second = spawn(script, port, *arguments[1:])
+    assert second.wait() == 1
+    assert second.err.count("\n") == 1
+    assert first.running
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
+def test_a_server_told_only_a_port_listens_on_loopback_and_host_opens_it(spawn, script, arguments):
+    assert "127.0.0.1:" in spawn(script, *arguments).expect("^Listening on .*$")[0]
+    assert "0.0.0.0:" in spawn(script, *arguments, "--host", "0.0.0.0").expect("^Listening .*$")[0]
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
+def test_a_host_that_does_not_exist_is_one_line_and_exit_1(spawn, script, arguments):
+    process = spawn(script, *arguments, "--host", "no-such-host.invalid")
+    assert process.wait() == 1
+    assert process.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "script, more",
+    [("lab01_udp/client.py", ["/dev/null", "name"]), ("lab02_tcp_threads/client.py", [])],
+)
+def test_a_server_name_that_does_not_resolve_is_one_line(spawn, script, more, tmp_path):
+    (tmp_path / "file").touch()
+    more = [str(tmp_path / "file"), *more[1:]] if more else []
+    process = spawn(script, "no-such-host.invalid:5555", *more)
+    assert process.wait() == 1
+    assert process.err.count("\n") == 1
+
+
+# --- Signals and output ---
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_an_idle_server_with_exit_0(spawn, script, arguments, signum):
+    process = spawn(script, *arguments)
+    process.port()
+    process.signal(signum)
+    process.signal(signum)
+    assert process.wait(5) == 0
+    assert process.err == ""
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
+def test_ctrl_c_on_a_terminal_stops_a_server(spawn, script, arguments):
+    process = spawn(script, *arguments, tty=True)
+    process.expect("Listening on .*\n")
+    process.write("\x03")
+    assert process.wait(5) == 0
+    assert "Traceback" not in process.out
+
+
+@pytest.mark.parametrize("script", ["lab03_zmq/client.py", "lab04_grpc/client.py"])
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+def test_ctrl_c_and_ctrl_d_at_the_prompt_end_an_interactive_client_with_0(spawn, script, key):
+    process = spawn(script, *dict(OTHERS)[script], tty=True)
+    process.expect("> ")
+
+    def ended():  # a signal between the prompt and the wait for a key counts with the next key
+        with contextlib.suppress(OSError):
+            process.write(key)
+        return not process.running
+
+    wait_until(ended)
+    assert process.wait() == 0
+    assert "Traceback" not in process.out
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
+def test_a_closed_stdout_stops_no_server_and_gives_no_traceback(spawn, script, arguments):
+    process = spawn(script, *arguments, head=True)
+    process.port()
+    process.out_stream.join(5)
+    process.interrupt()
+    assert process.wait(5) == 0
+    assert process.err == ""
+
+
+# --- Each folder by itself ---
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
+def test_a_copy_of_the_folder_elsewhere_runs_from_anywhere(spawn, script, arguments, tmp_path):
+    folder, name = script.split("/")
+    copy = shutil.copytree(ROOT / folder, tmp_path / "ailleurs é" / folder)
+    process = spawn(copy / name, *arguments, cwd=tmp_path)
+    process.port()
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_no_script_imports_from_outside_its_folder(lab):
+    allowed = {
+        "lab01_udp": set(),
+        "lab02_tcp_threads": set(),
+        "lab03_zmq": {"zmq"},
+    }.get(lab, {"grpc", "grpc_tools", "google"})
+    allowed |= {path.stem for path in (ROOT / lab).glob("*.py")}
+    for path in (ROOT / lab).glob("*.py"):
+        assert imports(path) - set(sys.stdlib_module_names) <= allowed, path
+
+
+def imports(path):
+    """Return the top-level modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_core_knows_no_socket_thread_clock_chance_or_output(core):
+    beside = {path.stem for path in (ROOT / core).parent.glob("*.py")} & {
+        path.split("/")[1][:-3] for path in CORES
+    }
+    assert imports(ROOT / core) <= PURE | beside
+    names = {node.id for node in ast.walk(ast.parse((ROOT / core).read_text()))
+             if isinstance(node, ast.Name)}  # fmt: skip
+    assert not names & {"print", "open", "input", "exec", "eval"}
+
+
+def test_no_generated_stub_is_kept():
+    assert not list(ROOT.glob("lab0*/*_pb2*"))
+
+
+# --- Deliberate copies ---
+
+
+@pytest.mark.parametrize("name", ["rpc.py", "primes.py"])
+def test_files_that_stand_in_several_labs_are_identical(name):
+    copies = list(ROOT.glob(f"lab0*/{name}"))
+    assert len(copies) == 3
+    assert len({copy.read_text() for copy in copies}) == 1
+
+
+def functions(name):
+    """Return the source of every function of this name in the labs, by file."""
+    found = {}
+    for path in ROOT.glob("lab0*/*.py"):
+        text = path.read_text()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and node.name == name:
+                found[path] = ast.get_source_segment(text, node)
+    return found
+
+
+@pytest.mark.parametrize("name", ["parse_address", "parse_port"])
+def test_functions_that_stand_in_several_files_are_identical(name):
+    copies = functions(name)
+    assert len(copies) >= 3
+    assert len(set(copies.values())) == 1, list(copies)
+
+
+@pytest.mark.parametrize("path", functions("parse_address"), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("127.0.0.1:5555", ("127.0.0.1", 5555)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:65535", ("::1", 65535)),
+    ],
+)
+def test_every_copy_reads_addresses_alike(path, text, expected):
+    assert load(path).parse_address(text) == expected
+
+
+def test_free_port_gives_ports_that_can_be_bound():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", free_port()))

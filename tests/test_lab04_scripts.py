@@ -1,0 +1,317 @@
+"""Lab 4's scripts as processes: the assignment's behaviour first, then what ours promise beyond."""
+
+import shutil
+import subprocess
+import sys
+import threading
+
+import grpc
+import pytest
+
+from tests.harness import ROOT, free_port, listens, load, wait_until
+from tests.relays import TcpRelay
+
+SERVER, CLIENT = "lab04_grpc/server.py", "lab04_grpc/client.py"
+COMMANDS = "commands: reverse <text>, split <text>, isprime <numbers>, help, exit"
+
+
+@pytest.fixture
+def port(spawn):
+    """The port of a server started as the assignment has it."""
+    port = free_port()
+    spawn(SERVER, port)
+    wait_until(lambda: listens(port), "the server to listen")
+    return port
+
+
+# --- The assignment ---
+
+
+def test_a_session_of_the_assignment(port, spawn):
+    client = spawn(CLIENT, f"127.0.0.1:{port}")
+    client.write("reverse Hello there!\nsplit Hello there!\nisprime 2 5 9\nexit\n")
+    assert client.wait() == 0
+    lines = [line.removeprefix("> ").strip() for line in client.lines]
+    assert [line for line in lines if line] == [
+        'message: "!ereht olleH"',
+        "number: 2",
+        'parts: "Hello"',
+        'parts: "there!"',
+        "2 is prime",
+        "5 is prime",
+        "9 is not prime",
+        "Shutting down",
+    ]
+
+
+def test_clients_are_served_at_the_same_time(port, spawn):
+    clients = [spawn(CLIENT, f"127.0.0.1:{port}") for _ in range(3)]
+    for client in clients:
+        client.send("isprime 2 10 5555 14567")
+    for client in clients:
+        client.expect("2 is prime")
+        client.expect("10 is not prime")
+        client.expect("5555 is not prime")
+        client.expect("14567 is not prime")  # 7 * 2081
+
+
+def test_an_idle_client_does_not_stop_another(port, spawn):
+    idle = spawn(CLIENT, f"127.0.0.1:{port}")
+    idle.send("reverse abc")
+    idle.expect("cba")
+    other = spawn(CLIENT, f"127.0.0.1:{port}")
+    other.send("reverse xyz")
+    other.expect("zyx")
+
+
+# --- Ours: the session ---
+
+
+@pytest.fixture
+def server(spawn):
+    script = spawn(SERVER, 0)
+    script.address = f"127.0.0.1:{script.port()}"
+    return script
+
+
+@pytest.fixture(scope="module")
+def proto():
+    """(messages, services) of our service.proto."""
+    return load(ROOT / "lab04_grpc/rpc.py").compile_proto("service.proto")
+
+
+@pytest.fixture
+def stub(server, proto):
+    with grpc.insecure_channel(server.address) as channel:
+        yield proto[1].TextToolsStub(channel)
+
+
+@pytest.mark.ours
+def test_the_output_has_a_blank_line_after_reverse_and_split_only(server, spawn):
+    client = spawn(CLIENT, server.address)
+    client.write("reverse Hello there!\nsplit Hello there!\nisprime 2 5 9\nexit\n")
+    assert client.wait() == 0
+    assert client.out == (
+        'message: "!ereht olleH"\n\nnumber: 2\nparts: "Hello"\nparts: "there!"\n\n'
+        "2 is prime\n5 is prime\n9 is not prime\nShutting down\n"
+    )
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "command, output",
+    [
+        ("reverse", 'message: ""\n\n'),
+        ("reverse été 日本", 'message: "本日 été"\n\n'),
+        ('reverse "\\', 'message: "\\\\\\""\n\n'),
+        ("reverse a\tb", 'message: "b\\ta"\n\n'),
+        ("reverse \udcff\udcfe", 'message: "��"\n\n'),
+        ("split", 'number: 1\nparts: ""\n\n'),
+        ("split  a   b\tc ", 'number: 3\nparts: "a"\nparts: "b"\nparts: "c"\n\n'),
+        ("isprime", ""),
+        ("isprime 0 1 -7", "0 is not prime\n1 is not prime\n-7 is not prime\n"),
+        ("isprime 9223372036854775783", "9223372036854775783 is prime\n"),
+        ("isprime -9223372036854775808", "-9223372036854775808 is not prime\n"),
+        ("isprime 7 9223372036854775808", "Not a 64-bit integer: 9223372036854775808\n"),
+        ("isprime -9223372036854775809", "Not a 64-bit integer: -9223372036854775809\n"),
+        ("isprime 7 abc 9", "Not a 64-bit integer: abc\n"),
+        ("isprime 1.0", "Not a 64-bit integer: 1.0\n"),
+        ("isprime 1_0", "Not a 64-bit integer: 1_0\n"),
+        ("isprime " + "1" * 5000, "Not a 64-bit integer: " + "1" * 5000 + "\n"),
+        ("", ""),
+        ("   ", ""),
+        ("help", COMMANDS + "\n"),
+        ("reverze abc", f"Unknown command; {COMMANDS}\n"),
+        ("!ls", f"Unknown command; {COMMANDS}\n"),
+    ],
+)
+def test_every_command_prints_exactly_this(server, spawn, command, output):
+    client = spawn(CLIENT, server.address)
+    client.send(command)
+    client.close_stdin()
+    assert client.wait() == 0
+    assert client.out == output + "Shutting down\n"
+    assert client.err == ""
+
+
+@pytest.mark.ours
+def test_the_prompt_is_there_on_a_terminal_with_history_and_completion(server, spawn):
+    client = spawn(CLIENT, server.address, tty=True, env={"TERM": "dumb"})
+    client.expect("> ")
+    client.send("reverse abc")
+    client.expect('message: "cba"')
+    client.write("\x10\n")  # Ctrl-P: the line before
+    client.expect('message: "cba"')
+    client.write("isp\t7\n")
+    client.expect("7 is prime\n> ")
+    client.write("\x04")
+    assert client.wait(5) == 0
+
+
+@pytest.mark.ours
+def test_no_server_is_one_line_for_each_command_and_the_prompt_stays(spawn, server):
+    server.kill()
+    client = spawn(CLIENT, server.address)
+    client.write("reverse a\nsplit a\nisprime 7\nhelp\n")
+    client.close_stdin()
+    assert client.wait() == 0
+    unavailable = f"The server {server.address} is unavailable\n"
+    assert client.out == unavailable * 3 + COMMANDS + "\nShutting down\n"
+
+
+@pytest.mark.ours
+def test_a_session_survives_restarts_of_the_server(spawn):
+    port = free_port()
+    client = spawn(CLIENT, f"127.0.0.1:{port}")
+    for _ in range(3):
+        server = spawn(SERVER, port)
+        server.port()
+
+        def answered():
+            client.send("isprime 7")
+            client.expect("7 is prime|unavailable")
+            return client.lines[-1] == "7 is prime"
+
+        wait_until(answered, "an answer from the new server")
+        server.kill()
+        client.send("isprime 7")
+        client.expect("unavailable")
+
+
+@pytest.mark.ours
+def test_a_server_that_hangs_is_one_line(server, spawn):
+    client = spawn(CLIENT, server.address)
+    client.send("reverse abc")
+    client.expect("cba")
+    server.pause()
+    client.send("reverse abc")
+    client.expect(f"The server {server.address} does not answer")
+    server.resume()
+    client.send("reverse xyz")
+    client.expect("zyx")
+
+
+@pytest.mark.ours
+def test_a_connection_cut_in_mid_session_is_made_again(server, spawn):
+    with TcpRelay(int(server.address.split(":")[1])) as relay:
+        client = spawn(CLIENT, f"127.0.0.1:{relay.port}")
+        client.send("reverse abc")
+        client.expect("cba")
+        relay.cut()
+
+        def answered():
+            client.send("reverse xyz")
+            client.expect("zyx|unavailable")
+            return "zyx" in client.out
+
+        wait_until(answered, "the connection to be made again")
+
+
+@pytest.mark.ours
+def test_a_text_over_the_message_limit_is_one_line(server, spawn):
+    client = spawn(CLIENT, server.address)
+    client.send("reverse " + "x" * (5 << 20))
+    client.expect("^RESOURCE_EXHAUSTED: ")
+    client.send("reverse abc")
+    client.expect("cba")
+
+
+# --- Ours: the service ---
+
+
+@pytest.mark.ours
+def test_an_empty_delimiter_is_an_invalid_argument(stub, proto):
+    with pytest.raises(grpc.RpcError) as error:
+        stub.split(proto[0].SplitRequest(text="abc", delim=""), timeout=20)
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "text, delim, parts",
+    [("a,b,,c", ",", ["a", "b", "", "c"]), ("a<>b", "<>", ["a", "b"]), ("", ",", [""])],
+)
+def test_split_divides_at_every_delimiter(stub, proto, text, delim, parts):
+    reply = stub.split(proto[0].SplitRequest(text=text, delim=delim), timeout=20)
+    assert (reply.number, list(reply.parts)) == (len(parts), parts)
+
+
+@pytest.mark.ours
+def test_isprime_answers_each_number_before_the_next_is_sent(stub, proto):
+    step = threading.Semaphore(0)
+
+    def numbers():
+        for num in (2, 9, 2147483647):
+            yield proto[0].IsPrimeRequest(num=num)
+            step.acquire(timeout=20)
+
+    replies = stub.isprime(numbers(), timeout=30)
+    for expected in ("2 is prime", "9 is not prime", "2147483647 is prime"):
+        assert next(replies).text == expected
+        step.release()
+    assert list(replies) == []
+
+
+@pytest.mark.ours
+def test_a_thousand_idle_streams_do_not_stop_a_new_caller(server, stub, proto):
+    done = threading.Event()
+
+    def numbers():
+        yield proto[0].IsPrimeRequest(num=7)
+        done.wait(60)
+
+    streams = [stub.isprime(numbers(), timeout=60) for _ in range(1000)]
+    try:
+        assert [next(stream).text for stream in streams] == ["7 is prime"] * 1000
+        assert stub.reverse(proto[0].ReverseRequest(text="abc"), timeout=20).message == "cba"
+        server.interrupt()
+        assert server.wait(10) == 0
+    finally:
+        done.set()
+        for stream in streams:
+            stream.cancel()
+
+
+@pytest.mark.ours
+def test_ctrl_c_ends_open_streams_at_once(server, stub, proto):
+    done = threading.Event()
+
+    def numbers():
+        yield proto[0].IsPrimeRequest(num=7)
+        done.wait(20)
+
+    stream = stub.isprime(numbers(), timeout=20)
+    next(stream)
+    server.interrupt()
+    server.interrupt()  # once more: people do
+    assert server.wait(5) == 0
+    assert server.err == "" and server.lines[-1] == "Shutting down"
+    with pytest.raises(grpc.RpcError):
+        next(stream)
+    done.set()
+
+
+@pytest.mark.ours
+def test_proxies_in_the_environment_are_not_used(server, spawn):
+    proxy = f"http://127.0.0.1:{free_port()}"
+    client = spawn(CLIENT, server.address, env={"http_proxy": proxy, "https_proxy": proxy})
+    client.send("reverse abc")
+    client.expect("cba")
+
+
+@pytest.mark.ours
+def test_generated_stubs_can_be_made_in_the_folder_and_are_not_used(spawn, tmp_path, labs):
+    folder = shutil.copytree(labs / "lab04_grpc", tmp_path / "dossier é")
+    made = subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--python_out=.", "--grpc_python_out=."]
+        + ["service.proto"],
+        cwd=folder,
+        check=False,
+    )
+    assert made.returncode == 0 and (folder / "service_pb2_grpc.py").exists()
+    for stub in folder.glob("*_pb2*.py"):
+        stub.write_text("raise SystemExit('a stale stub was imported')")
+    server = spawn(folder / "server.py", 0)
+    client = spawn(folder / "client.py", f"127.0.0.1:{server.port()}")
+    client.send("reverse abc")
+    client.expect("cba")
