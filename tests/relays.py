@@ -57,7 +57,7 @@ class UdpRelay:
         self._held: list = []
         self._order = itertools.count()
         self._closing = False
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @staticmethod
@@ -142,7 +142,7 @@ class TcpRelay:
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._waker, self._wake = socket.socketpair()
         self._cut = self._closing = False
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

@@ -1,0 +1,36 @@
+"""The demonstration itself, as a newcomer runs it."""
+
+import pytest
+
+from tests.harness import ROOT
+
+pytestmark = pytest.mark.ours
+
+
+def test_the_demo_shows_every_lab_and_ends_with_a_line_for_each(spawn):
+    demo = spawn(ROOT / "demo.py")
+    assert demo.wait(120) == 0, demo.transcript()
+    numbers = [path.name[4] for path in sorted(ROOT.glob("lab0*")) if list(path.glob("*.proto"))
+               or path.name < "lab04"]  # fmt: skip
+    assert [line[:9] for line in demo.lines[-len(numbers) :]] == [f"lab {n}: ok" for n in numbers]
+
+
+def test_the_demo_runs_the_labs_named(spawn):
+    demo = spawn(ROOT / "demo.py", 4, 2)
+    assert demo.wait(60) == 0
+    assert [line[:9] for line in demo.lines[-2:]] == ["lab 4: ok", "lab 2: ok"]
+    assert "lab01_udp$" not in demo.out
+
+
+def test_a_lab_that_there_is_not_is_one_line(spawn):
+    demo = spawn(ROOT / "demo.py", 9)
+    assert demo.wait() == 2
+    assert demo.err.count("\n") == 1
+
+
+def test_ctrl_c_ends_the_demo_and_all_it_started(spawn):
+    demo = spawn(ROOT / "demo.py", 1)
+    demo.expect("Listening")
+    demo.interrupt()
+    assert demo.wait(10) == 130
+    assert "Traceback" not in demo.err
