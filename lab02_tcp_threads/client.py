@@ -94,7 +94,8 @@ def main(argv: list[str] | None = None) -> int:
         print("client.py: interrupted", file=sys.stderr)
         return 130
     except (OSError, ServerGone) as error:
-        print(f"client.py: {host}:{port}: {error}", file=sys.stderr)
+        reason = getattr(error, "strerror", None) or error
+        print(f"client.py: {host}:{port}: {reason}", file=sys.stderr)
         return 1
     return 0
 

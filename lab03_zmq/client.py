@@ -125,6 +125,8 @@ class Client(cmd.Cmd):
 
     def onecmd(self, line: str) -> bool:
         line = line.strip()
+        if line == "EOF":  # the name that cmd gives to the end of the input
+            self.leave_prompt()
         if line in ("exit", "quit", "EOF"):
             return True
         if line in ("help", "?"):
@@ -160,6 +162,11 @@ class Client(cmd.Cmd):
             typed = readline.get_line_buffer() if readline else ""
             print(f"\r\033[K{text}\n{self.prompt}{typed}", end="", flush=True)
 
+    def leave_prompt(self) -> None:
+        """Go to the next line of a terminal: nobody has pressed Enter."""
+        if self.terminal:
+            print(flush=True)
+
     def completenames(self, text: str, *ignored) -> list[str]:
         return [name for name in ("isprime ", "gcd ", "help", "exit") if name.startswith(text)]
 
@@ -191,8 +198,11 @@ def main(argv: list[str] | None = None) -> int:
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)
     client = Client(context, args.host, args.client_inputs, args.client_outputs)
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        client.cmdloop()
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            client.cmdloop()
+        except KeyboardInterrupt:
+            client.leave_prompt()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
     client.requests.close()

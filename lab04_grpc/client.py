@@ -64,7 +64,14 @@ class Client(cmd.Cmd):
     def do_exit(self, text: str) -> bool:
         return True
 
-    do_EOF = do_exit  # noqa: N815  (the name that cmd gives to the end of the input)
+    def do_EOF(self, text: str) -> bool:  # the name that cmd gives to the end of the input
+        self.leave_prompt()
+        return True
+
+    def leave_prompt(self) -> None:
+        """Go to the next line of a terminal: nobody has pressed Enter."""
+        if self.prompt:
+            say("")
 
     def do_help(self, text: str) -> None:
         say(COMMANDS)
@@ -115,8 +122,12 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signum, signal.default_int_handler)
     sys.stdin.reconfigure(errors="replace")
     address = rpc.join_address(*args.server)
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), rpc.open_channel(address) as chan:
-        Client(address, chan).cmdloop()
+    with contextlib.suppress(BrokenPipeError), rpc.open_channel(address) as channel:
+        client = Client(address, channel)
+        try:
+            client.cmdloop()
+        except KeyboardInterrupt:
+            client.leave_prompt()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
     with contextlib.suppress(BrokenPipeError):
