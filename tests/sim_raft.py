@@ -1,0 +1,342 @@
+"""Raft in virtual time: the class that runs in production, a hostile network, five properties.
+
+    python -m tests.sim_raft 100000            seeds 0 to 99999; each failure names its seed
+    python -m tests.sim_raft 1 --first 4711    seed 4711 again
+
+After every event the properties of the paper's Figure 3 are checked. In the end the faults cease:
+then one leader must emerge, and everything ever acknowledged must be in every log.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+from tests.harness import ROOT, load
+from tests.simnet import Network, Simulation
+
+raft = load(ROOT / "lab06_raft/raft.py")
+
+FAULTY = 4.0  # s of virtual time with faults
+CALM = 4.0  # s without, at most, until all must agree
+
+
+class Violation(AssertionError):
+    """A property does not hold."""
+
+
+class Properties:
+    """The paper's Figure 3, over everything that has ever happened, not only the present state."""
+
+    def __init__(self):
+        self.leaders: dict[int, int] = {}  # term -> id
+        self.elected: dict[int, list] = {}  # term -> the leader's log when elected
+        self.entries: dict[tuple, tuple] = {}  # (index, term) -> (entry, term of the one before)
+        self.committed: dict[int, tuple] = {}  # index -> (entry, term in which it was committed)
+        self.applied: dict[int, object] = {}  # index -> entry
+
+    def check(self, server, before: "Snapshot") -> None:
+        """Check what a step of this server may have broken."""
+        if server.role is raft.Role.LEADER:
+            self._check_leader(server, before)
+        if server.log is not before.log and server.log != before.log:
+            self._check_log_matching(server.log)
+        if server.commit_index != before.commit_index:
+            self._check_commit(server)
+
+    def _check_leader(self, leader, before) -> None:
+        if self.leaders.setdefault(leader.current_term, leader.node_id) != leader.node_id:
+            raise Violation(f"Election Safety: two leaders in term {leader.current_term}")
+        if before.role is not raft.Role.LEADER:
+            self.elected[leader.current_term] = list(leader.log)
+            self._check_completeness([leader.current_term], self.committed)
+        elif leader.log[: len(before.log)] != before.log:
+            raise Violation(f"Leader Append-Only: leader {leader.node_id} changed its own log")
+
+    def _check_log_matching(self, log) -> None:
+        for index in range(1, len(log)):
+            known = (log[index], log[index - 1].term)
+            if self.entries.setdefault((index, log[index].term), known) != known:
+                raise Violation(f"Log Matching: two entries or histories at index {index}")
+
+    def _check_commit(self, server) -> None:
+        new = []
+        for index in range(1, server.commit_index + 1):
+            entry = server.log[index]
+            if self.applied.setdefault(index, entry) != entry:
+                raise Violation(f"State Machine Safety: two entries applied at index {index}")
+            if index not in self.committed and server.role is raft.Role.LEADER:
+                self.committed[index] = (entry, server.current_term)
+                new.append(index)
+        self._check_completeness(self.elected, new)
+
+    def _check_completeness(self, terms, indices) -> None:
+        for index in indices:
+            entry, committed_in = self.committed[index]
+            for term in terms:
+                log = self.elected[term]
+                if term > committed_in and (index >= len(log) or log[index] != entry):
+                    raise Violation(f"Leader Completeness: leader of {term} misses index {index}")
+
+
+class Snapshot:
+    """What `Properties` compares a server with: itself before the step."""
+
+    def __init__(self, server):
+        self.role = server.role
+        self.log = list(server.log)
+        self.commit_index = server.commit_index
+
+
+class Cluster:
+    """Servers, their disks, their clients, and whatever may befall them."""
+
+    def __init__(self, seed: int, server_class=raft.Raft, amnesia=False):
+        self.sim = Simulation(seed)
+        self.random = self.sim.random
+        self.amnesia = amnesia
+        self.server_class = type("Small", (server_class,), {"batch_entries": self._pick(1, 1, 100)})
+        self.net = Network(
+            self.sim,
+            loss=self._pick(0, 0, 0.2),
+            duplicate=self._pick(0, 0.3),
+            delay=(0.001, self._pick(0.002, 0.03, 0.4)),
+        )
+        self.members = range(self._pick(3, 3, 5))
+        self.short_lived = self._pick(0, 0.8)  # probability of a new leader to crash at once
+        self.properties = Properties()
+        self.disks = {member: raft.Saved() for member in self.members}
+        self.servers: dict = {}
+        self.held: dict[int, list] = {}  # of a stopped server: what waits in its sockets
+        self.acknowledged: dict[int, object] = {}  # index -> entry
+        self.written = 0
+        for member in self.members:
+            self.start(member)
+
+    def _pick(self, *options):
+        return self.random.choice(options)
+
+    # A server's life, as server.py lives it
+
+    def start(self, member: int) -> None:
+        disk = self.disks[member]
+        saved = raft.Saved(disk.current_term, disk.voted_for, list(disk.log))
+        if self.amnesia:
+            saved = self.disks[member] = raft.Saved()
+        new_timeout = lambda: self.random.uniform(*raft.TIMEOUT_RANGE)  # noqa: E731
+        server = self.server_class(member, self.members, new_timeout, self.sim.now, saved)
+        self.servers[member] = server
+        self.net.attach(member, lambda source, message: self._receive(member, source, message))
+        self._wake(server)
+
+    def crash(self, member: int) -> None:
+        self.net.detach(member)
+        self.held.pop(member, None)
+        self.servers.pop(member, None)
+
+    def step(self, server, action: Callable[[], object]):
+        """Let one thing happen to a server, save, check, and only then let anything out."""
+        before = Snapshot(server)
+        result = action()
+        if unsaved := server.take_unsaved():
+            disk = self.disks[server.node_id]
+            disk.current_term, disk.voted_for = unsaved.current_term, unsaved.voted_for
+            disk.log[unsaved.index - 1 :] = unsaved.entries
+        self.properties.check(server, before)
+        if server.role is raft.Role.LEADER is not before.role:
+            self._elected(server)
+        for call in server.take_outbox():
+            self.net.send(server.node_id, call.peer, (call, None))
+        return result
+
+    def _wake(self, server) -> None:
+        """Look at the timer every so often; a stopped server does not."""
+        if self.servers.get(server.node_id) is not server:
+            return
+        if server.node_id not in self.held:
+            self.step(server, lambda: server.tick(self.sim.now))
+        self.sim.at(
+            min(max(server.deadline, self.sim.now + 0.001), self.sim.now + raft.HEARTBEAT),
+            lambda: self._wake(server),
+        )
+
+    def _receive(self, member: int, source: int, message) -> None:
+        if member in self.held:
+            self.held[member].append((source, message))
+            return
+        server, now = self.servers[member], self.sim.now
+        call, reply = message
+        vote = isinstance(call.request, raft.RequestVoteRequest)
+        if reply is None:
+            answer = server.request_vote if vote else server.append_entries
+            reply = self.step(server, lambda: answer(call.request, now))
+            self.net.send(member, source, (call, reply))
+        else:
+            take = server.request_vote_reply if vote else server.append_entries_reply
+            self.step(server, lambda: take(call, reply, now))
+
+    # Clients
+
+    def write(self) -> None:
+        """Propose a command or two to whoever thinks that it leads, and wait for the commit."""
+        if leaders := self._leaders():
+            leader = self._pick(*leaders)
+            self.written += 1
+            commands = [(self._pick("a", "b"), str(self.written))] * self._pick(1, 1, 3)
+            index = self.step(leader, lambda: leader.propose(commands))
+            self._await_commit(leader, index, leader.log[index], tries=20)
+
+    def _await_commit(self, leader, index, entry, tries) -> None:
+        if leader.commit_index >= index and leader.holds(index, entry.term):
+            self.acknowledged[index] = entry
+            other = self.servers.get(self._pick(*self.members))
+            if other and other.node_id not in self.held:  # as the follower that forwarded it
+                self.step(other, lambda: other.learn_commit(index, entry.term))
+        elif tries:
+            again = lambda: self._await_commit(leader, index, entry, tries - 1)  # noqa: E731
+            self.sim.after(0.02, again)
+
+    def read(self) -> None:
+        """Read on whoever thinks that it leads: all acknowledged before must then be seen."""
+        if leaders := self._leaders():
+            leader = self._pick(*leaders)
+            read = self.step(leader, lambda: leader.start_read(self.sim.now))
+            self._await_read(leader, read, max(self.acknowledged, default=0), tries=20)
+
+    def _await_read(self, leader, read, acknowledged, tries) -> None:
+        if leader.is_confirmed(read):
+            if leader.commit_index < acknowledged:
+                raise Violation(f"Linearizability: a read missed index {acknowledged}")
+        elif tries:
+            again = lambda: self._await_read(leader, read, acknowledged, tries - 1)  # noqa: E731
+            self.sim.after(0.01, again)
+
+    def _leaders(self) -> list:
+        leads = raft.Role.LEADER
+        return [s for s in self.servers.values() if s.role is leads and s.node_id not in self.held]
+
+    # Faults
+
+    def fault(self) -> None:
+        """Let one thing go wrong, or right again."""
+        member = self._pick(*self.members)
+        if (leaders := self._leaders()) and self.random.random() < 0.5:
+            member = self._pick(*leaders).node_id
+        faults = [self._crash_or_restart] * 3 + [self._stop, self._suspend, self._part, self._cut]
+        self._pick(*faults)(member)
+
+    def _elected(self, server) -> None:
+        """The paper's Figure 8 needs leaders that crash before all have heard of them."""
+        if self.random.random() < self.short_lived:
+            delay = self.random.uniform(0, self._pick(1, 8) * self.net.delay[1])
+            self.sim.after(delay, lambda: self._crash_or_restart(server.node_id))
+
+    def _crash_or_restart(self, member: int) -> None:
+        if member in self.servers:
+            self.crash(member)
+            self.sim.after(self.random.uniform(0, 0.5), lambda: self._restart(member))
+
+    def _restart(self, member: int) -> None:
+        if member not in self.servers:
+            self.start(member)
+
+    def _stop(self, member: int) -> None:
+        """SIGSTOP and, later, SIGCONT: what has come meanwhile is then read."""
+        if member in self.servers and member not in self.held:
+            self.held[member] = []
+            self.sim.after(self.random.uniform(0, 1), lambda: self._continue(member))
+
+    def _continue(self, member: int) -> None:
+        for source, message in self.held.pop(member, []):
+            self._receive(member, source, message)
+
+    def _suspend(self, member: int) -> None:
+        """The lab's Suspend: what comes meanwhile is lost, and the timer starts again after."""
+        if member in self.servers and member not in self.held:
+            self.held[member] = []
+            self.sim.after(self.random.uniform(0, 1), lambda: self._awake(member))
+
+    def _awake(self, member: int) -> None:
+        if self.held.pop(member, None) is not None:
+            self.servers[member].restart_timer(self.sim.now)
+
+    def _part(self, member: int) -> None:
+        size = self.random.randrange(1, len(self.members))
+        group = set(self.random.sample(self.members, size))
+        self.net.partition(group, set(self.members) - group)
+        self.sim.after(self.random.uniform(0, 1), self.net.heal)
+
+    def _cut(self, member: int) -> None:
+        self.net.cut(member, self._pick(*self.members))  # one way only
+        self.sim.after(self.random.uniform(0, 1), self.net.heal)
+
+    # The whole run
+
+    def run(self) -> None:
+        """Raise Violation if a property fails, or if in the end the cluster does not recover."""
+        self._again(self.fault, self._pick(0.15, 0.3, 0.6, 1.2))
+        self._again(self.write, 0.06)
+        self._again(self.read, 0.2)
+        self.sim.run(FAULTY)
+        self.net.calm()
+        self.short_lived = 0
+        for member in self.members:
+            self._restart(member)
+            self._continue(member)
+        if not self.sim.run_until(self._agreed, FAULTY + CALM):
+            raise Violation("Liveness: no leader, or no agreement, after the faults have ended")
+        if self.amnesia:
+            return
+        log = self._leaders()[0].log
+        if lost := [i for i, entry in self.acknowledged.items() if log[i] != entry]:
+            raise Violation(f"Acknowledged entries are lost: {lost}")
+
+    def _again(self, action: Callable[[], None], pause: float) -> None:
+        """Do it now and then while the faults last."""
+
+        def once():
+            if self.sim.now < FAULTY:
+                action()
+                self.sim.after(self.random.uniform(0, 2 * pause), once)
+
+        self.sim.after(self.random.uniform(0, 2 * pause), once)
+
+    def _agreed(self) -> bool:
+        """One leader whom all follow, all logs alike, all committed and applied."""
+        servers = list(self.servers.values())
+        first = servers[0]
+        return len(self._leaders()) == 1 and all(
+            server.current_term == first.current_term
+            and server.commit_index == first.last_index
+            and server.log == first.log
+            and server.values == first.values
+            for server in servers
+        )
+
+
+def violation(seed: int, server_class=raft.Raft, amnesia=False) -> str | None:
+    """Run one seed; return what went wrong, if anything."""
+    try:
+        Cluster(seed, server_class, amnesia).run()
+    except Violation as error:
+        return f"seed {seed}: {error}"
+    return None
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="sim_raft", description=__doc__.splitlines()[0])
+    parser.add_argument("seeds", type=int, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first one (default 0)")
+    args = parser.parse_args(argv)
+    start = time.perf_counter()
+    failures = 0
+    for seed in range(args.first, args.first + args.seeds):
+        if found := violation(seed):
+            failures += 1
+            print(found, flush=True)
+    print(f"{args.seeds} seeds, {failures} failures, {time.perf_counter() - start:.1f} s")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
