@@ -301,7 +301,7 @@ class Raft:
         return index <= self.last_index and self.log[index].term == term
 
     def learn_commit(self, index: int, term: int) -> None:
-        """Take a leader's word, outside AppendEntries, that its entry (index, term) is committed."""
+        """Take a leader's word that its entry (index, term) is committed."""
         if self.holds(index, term):
             self._commit(index)
 

@@ -1,0 +1,150 @@
+"""The client of a Raft cluster: an interactive shell that asks one server at a time.
+
+usage: client.py [-h]
+
+    python3 client.py
+    > connect 127.0.0.1 50000
+    > getleader
+    0 127.0.0.1:50000
+"""
+
+import argparse
+import cmd
+import contextlib
+import os
+import signal
+import sys
+
+import rpc
+from rpc import grpc
+
+with contextlib.suppress(ImportError):
+    import readline  # noqa: F401  (line editing and history for cmd)
+
+messages, services = rpc.compile_proto("raft.proto")
+
+DEADLINE = 2.0  # s for a server to answer
+SETVAL_DEADLINE = 4.0  # s; a server gives up on a majority after 3
+
+
+class Client(cmd.Cmd):
+    """Each `do_` method is a command; what it prints is the assignment's."""
+
+    def __init__(self, interactive: bool):
+        super().__init__()
+        self.prompt = "> " if interactive else ""
+        self.use_rawinput = interactive
+        self.target: str | None = None
+
+    def do_connect(self, line: str) -> None:
+        """connect 127.0.0.1 50000"""
+        try:
+            host, port = rpc.parse_address(":".join(line.split()))
+            self.target = rpc.join_address(host, port)
+        except argparse.ArgumentTypeError:
+            print("usage: connect ADDRESS PORT")
+
+    def do_getleader(self, line: str) -> None:
+        """getleader"""
+        if reply := self.call("GetLeader", messages.GetLeaderRequest()):
+            known = f"{reply.leader_id} {reply.address}"
+            print(known if reply.address else "No leader is known")
+
+    def do_suspend(self, line: str) -> None:
+        """suspend SECONDS"""
+        words = line.split()
+        if len(words) == 1 and words[0].isascii() and words[0].isdigit() and len(words[0]) < 10:
+            self.call("Suspend", messages.SuspendRequest(period=int(words[0])))
+        else:
+            print("usage: suspend SECONDS")
+
+    def do_setval(self, line: str) -> None:
+        """setval KEY VALUE"""
+        words = line.split()
+        if len(words) != 2:
+            print("usage: setval KEY VALUE")
+            return
+        request = messages.SetValRequest(key=words[0], value=words[1])
+        if reply := self.call("SetVal", request, SETVAL_DEADLINE):
+            print(reply.success)
+
+    def do_getval(self, line: str) -> None:
+        """getval KEY"""
+        words = line.split()
+        if len(words) != 1:
+            print("usage: getval KEY")
+        elif reply := self.call("GetVal", messages.GetValRequest(key=words[0])):
+            print(reply.value if reply.success else None)
+
+    def do_quit(self, line: str) -> bool:
+        """quit"""
+        return True
+
+    def do_EOF(self, line: str) -> bool:  # noqa: N802  (what cmd makes of Ctrl-D)
+        if self.prompt:
+            print()
+        return True
+
+    def do_help(self, line: str) -> None:
+        print("commands: connect ADDRESS PORT, getleader, suspend SECONDS,", end=" ")
+        print("setval KEY VALUE, getval KEY, quit")
+
+    def default(self, line: str) -> None:
+        self.do_help(line)
+
+    def emptyline(self) -> None:
+        pass
+
+    def completenames(self, text: str, *ignored) -> list[str]:
+        return [name for name in super().completenames(text) if name != "EOF"]
+
+    def call(self, method: str, request, deadline: float = DEADLINE):
+        """Return the reply, or None after a line that says why there is none.
+
+        Each call has a channel of its own, which knows nothing of earlier failures: a server that
+        has just come back is found at once.
+        """
+        if self.target is None:
+            print("Not connected: connect ADDRESS PORT comes first")
+            return None
+        with rpc.open_channel(self.target) as channel:
+            try:
+                return getattr(services.RaftStub(channel), method)(request, timeout=deadline)
+            except grpc.RpcError as error:
+                refused = error.code() is grpc.StatusCode.INVALID_ARGUMENT
+                away = f"The server {self.target} is unavailable"
+                print(error.details() if refused else away)
+                return None
+
+
+def _stop(signum, frame):
+    raise KeyboardInterrupt
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="client.py",
+        description="Ask the servers of a Raft cluster; `help` lists the commands.",
+        epilog="example: python3 client.py",
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    signal.signal(signal.SIGTERM, _stop)
+    parse_args(argv)
+    sys.stdin.reconfigure(errors="replace")
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    try:
+        print("The client starts")
+        with contextlib.suppress(KeyboardInterrupt):
+            Client(sys.stdin.isatty() and sys.stdout.isatty()).cmdloop()
+        print("The client ends")
+    except BrokenPipeError:  # nobody reads any more, as after `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

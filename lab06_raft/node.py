@@ -1,0 +1,259 @@
+"""Drives the core from the network, the clock and the disk.
+
+All of it happens in the one thread of asyncio's event loop, a step at a time, so nothing is locked.
+"""
+
+import asyncio
+import os
+import random
+import sqlite3
+import sys
+from collections.abc import Callable, Coroutine
+from typing import NamedTuple
+
+import raft
+import rpc
+from raft import Raft, Role
+from rpc import grpc
+from storage import Disk, Memory
+
+messages, services = rpc.compile_proto("raft.proto")
+
+# Whatever waits, waits longer than what it waits for.
+VOTE_DEADLINE = 0.14  # s; the shortest election lasts 0.15
+APPEND_DEADLINE = 0.5  # s; a command waits for two of them
+COMMIT_DEADLINE = 1.2  # s to begin with a command, and again until a majority has it
+READ_DEADLINE = 0.5  # s to begin with a read, and again until a majority has answered
+STALL = 0.1  # s: woken so late, it was this process that stood still, and not the leader
+MAX_TERM = 2**62  # leaves room to count on, and SQLite can hold it
+
+PEER_OPTIONS = [
+    *rpc.CHANNEL_OPTIONS,
+    # A connection through which nothing comes any more is given up after 1 s, not after minutes.
+    ("grpc.keepalive_time_ms", 500),
+    ("grpc.keepalive_timeout_ms", 500),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+class View(NamedTuple):
+    """What of a server's state is announced."""
+
+    role: Role | None
+    term: int
+    voted_for: int | None
+
+
+class Place(NamedTuple):
+    """Where the log has a client's command."""
+
+    index: int
+    term: int
+
+
+class Node:
+    """One server without its RPC methods.
+
+    Args:
+        node_id: its id. addresses: "host:port" of every server by id.
+        store: where it keeps what it must not forget.
+        announce: is told the state before and after each step that has changed it.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        addresses: dict[int, str],
+        store: Memory | Disk,
+        announce: Callable[[View, View], None],
+    ):
+        self.loop = asyncio.get_running_loop()
+        self.raft = Raft(node_id, addresses, _new_timeout, self.loop.time(), store.load())
+        self.stubs = {peer: _open_stub(addresses[peer]) for peer in self.raft.peers}
+        self.suspended = False
+        self._store = store
+        self._announce = announce
+        self._tasks: set[asyncio.Task] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future]] = []
+        # Commands and reads that have come since the last flush, and how far that one went.
+        self._writes: list[tuple[tuple[str, str], asyncio.Future]] = []
+        self._reads: list[asyncio.Future] = []
+        self._flush_planned = False
+        self._flushed_index = 0
+
+    def start(self) -> None:
+        """Announce the first state and let the timer run."""
+        state = self._view()
+        self._announce(state._replace(role=None), state)
+        self.raft.restart_timer(self.loop.time())
+        self._arm_timer()
+
+    def step(self, action: Callable, *args):
+        """Let one thing happen; save it, announce it, and only then let anything out."""
+        before = self._view()
+        result = action(*args)
+        self._save()
+        if (after := self._view()) != before:
+            self._announce(before, after)
+        for call in self.raft.take_outbox():
+            self._spawn(self._call(call))
+        self._wake_waiting()
+        self._plan_flush()
+        self._arm_timer()
+        return result
+
+    def _view(self) -> View:
+        return View(self.raft.role, self.raft.current_term, self.raft.voted_for)
+
+    def _save(self) -> None:
+        if unsaved := self.raft.take_unsaved():
+            try:
+                self._store.save(unsaved)
+            except sqlite3.Error as error:
+                # Memory has the vote or entry already: to go on would be to break a promise.
+                print(f"server.py: cannot save: {error}", file=sys.stderr, flush=True)
+                os._exit(1)
+
+    def _spawn(self, work: Coroutine) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)  # the loop holds its tasks weakly
+        task.add_done_callback(self._tasks.discard)
+
+    # Time
+
+    def _arm_timer(self) -> None:
+        """See to it that the core is looked at when it wants to be, or a little earlier."""
+        if self._timer and self._timer.when() > self.raft.deadline:
+            self._disarm_timer()
+        if not self._timer and not self.suspended:
+            self._timer = self.loop.call_at(self.raft.deadline, self._on_timer)
+
+    def _disarm_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self.loop.time()
+        if now - self.raft.deadline > STALL:
+            self.raft.restart_timer(now)
+        self.step(self.raft.tick, now)
+
+    def suspend(self, period: float) -> None:
+        """Send nothing, take in nothing and let no timer run, for so many seconds."""
+        self.suspended = True
+        self._disarm_timer()
+        self._wake_waiting()
+        self.loop.call_later(period, self._resume)
+
+    def _resume(self) -> None:
+        self.suspended = False
+        self.raft.restart_timer(self.loop.time())
+        self._arm_timer()
+        self._plan_flush()
+
+    # Calls to the peers: each in a task of its own, so that none waits for another
+
+    async def _call(self, call: raft.Call) -> None:
+        if self.suspended:
+            return
+        is_vote = isinstance(call.request, raft.RequestVoteRequest)
+        ask = self._ask_vote if is_vote else self._ask_append
+        receive = self.raft.request_vote_reply if is_vote else self.raft.append_entries_reply
+        try:
+            reply = await ask(self.stubs[call.peer], call.request)
+        except grpc.aio.AioRpcError:
+            return  # the next heartbeat or election is the retry
+        if not self.suspended and reply.term <= MAX_TERM:
+            self.step(receive, call, reply, self.loop.time())
+
+    async def _ask_vote(self, stub, request) -> raft.RequestVoteReply:
+        message = messages.RequestVoteRequest(**request._asdict())
+        reply = await stub.RequestVote(message, timeout=VOTE_DEADLINE)
+        return raft.RequestVoteReply(reply.term, reply.result)
+
+    async def _ask_append(self, stub, request) -> raft.AppendEntriesReply:
+        entries = [messages.Entry(**entry._asdict()) for entry in request.entries]
+        message = messages.AppendEntriesRequest(**{**request._asdict(), "entries": entries})
+        reply = await stub.AppendEntries(message, timeout=APPEND_DEADLINE)
+        return raft.AppendEntriesReply(reply.term, reply.success, reply.conflict_index)
+
+    # Clients' commands and reads
+
+    async def commit(self, key: str, value: str) -> Place | None:
+        """Have the leader's log take a command; return None if it is lost, or takes too long."""
+        placed = self.loop.create_future()
+        self._writes.append(((key, value), placed))
+        place = await self._flushed(placed, COMMIT_DEADLINE)
+        if not place:
+            return None
+
+        def is_decided() -> bool:
+            return self.raft.commit_index >= place.index or not self.raft.holds(*place)
+
+        decided = await self.until(is_decided, COMMIT_DEADLINE)
+        return place if decided and self.raft.holds(*place) else None
+
+    async def confirm_read(self) -> bool:
+        """Wait until a majority has followed this leader after the read came in (§8)."""
+        started = self.loop.create_future()
+        self._reads.append(started)
+        read = await self._flushed(started, READ_DEADLINE)
+        return bool(read) and await self.until(lambda: self.raft.is_confirmed(read), READ_DEADLINE)
+
+    async def _flushed(self, future: asyncio.Future, timeout: float):
+        self._plan_flush()
+        await asyncio.wait([future], timeout=timeout)
+        return future.result() if future.done() else None
+
+    def _plan_flush(self) -> None:
+        """Begin with what clients want: at once, but together once commands are under way.
+
+        So while one write to the disk and one call per peer last, the next ones fill.
+        """
+        under_way = self._flushed_index > self.raft.commit_index and self.raft.role is Role.LEADER
+        if (self._writes or self._reads) and not under_way and not self._flush_planned:
+            self._flush_planned = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        writes, reads, read = self._writes, self._reads, None
+        self._writes, self._reads = [], []
+        places = [None] * len(writes)
+        if self.raft.role is Role.LEADER and not self.suspended:
+            if reads:
+                read = self.step(self.raft.start_read, self.loop.time())
+            if writes:
+                self._flushed_index = self.raft.last_index + len(writes)
+                last = self.step(self.raft.propose, [command for command, _ in writes])
+                first = last - len(writes) + 1
+                places = [Place(i, self.raft.current_term) for i in range(first, last + 1)]
+        for started in reads:
+            started.set_result(read)
+        for (_, placed), place in zip(writes, places, strict=True):
+            placed.set_result(place)
+
+    async def until(self, fact: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a step makes the fact true; return False if none does, or at a suspension."""
+        if not fact() and not self.suspended:
+            changed = self.loop.create_future()
+            self._waiting.append((fact, changed))
+            await asyncio.wait([changed], timeout=timeout)
+            self._waiting = [waiter for waiter in self._waiting if waiter[1] is not changed]
+        return fact() and not self.suspended
+
+    def _wake_waiting(self) -> None:
+        for fact, changed in self._waiting:
+            if not changed.done() and (self.suspended or fact()):
+                changed.set_result(None)
+
+
+def _new_timeout() -> float:
+    return random.uniform(*raft.TIMEOUT_RANGE)
+
+
+def _open_stub(address: str):
+    return services.RaftStub(grpc.aio.insecure_channel(address, options=PEER_OPTIONS))
