@@ -1,0 +1,93 @@
+"""Lab 6 in virtual time: no fault breaks Figure 3, and every broken rule is found out."""
+
+import pytest
+
+from tests.sim_raft import Cluster, raft, violation
+
+pytestmark = pytest.mark.ours
+
+SEEDS = 800
+ENOUGH = 5000  # seeds within which a mutant must be found; most take a few dozen
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 200))
+def test_no_seed_violates_a_property_or_loses_what_was_acknowledged(first):
+    assert [found for seed in range(first, first + 200) if (found := violation(seed))] == []
+
+
+def test_the_seeds_do_see_elections_commits_and_confirmed_reads():
+    leaders = acknowledged = 0
+    for seed in range(50):
+        cluster = Cluster(seed)
+        cluster.run()
+        leaders += len(cluster.properties.leaders)
+        acknowledged += len(cluster.acknowledged)
+    assert leaders > 100
+    assert acknowledged > 500
+
+
+def test_a_seed_replays_to_the_last_event():
+    def history(seed):
+        cluster = Cluster(seed)
+        cluster.run()
+        return cluster.sim.now, cluster.properties.entries, cluster.disks
+
+    assert history(7) == history(7)
+
+
+class VotesTwice(raft.Raft):
+    def _may_vote(self, request):
+        return request.term == self.current_term and self.role is raft.Role.FOLLOWER
+
+
+class CountsLateVotes(raft.Raft):
+    def _vote_counts(self, request):
+        return True
+
+
+class CommitsOldTermsByCounting(raft.Raft):
+    def _may_commit(self, index):
+        return True
+
+
+class ComparesIndexFirst(raft.Raft):
+    def _is_up_to_date(self, request):
+        own = (self.last_index, self.log[-1].term)
+        return (request.last_log_index, request.last_log_term) >= own
+
+
+class TrustsEveryLogPosition(raft.Raft):
+    def _conflict_index(self, prev_log_index):
+        return 1
+
+    def holds(self, index, term):
+        return index <= self.last_index
+
+
+class ReadsWithoutAsking(raft.Raft):
+    def is_confirmed(self, read):
+        return True
+
+
+def first_violation(server_class, property_broken="", amnesia=False):
+    found = (violation(seed, server_class, amnesia) for seed in range(ENOUGH))
+    return next((text for text in found if text and property_broken in text), None)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "property_broken"),
+    [
+        (VotesTwice, "Election Safety"),
+        (CountsLateVotes, "Election Safety"),
+        (CommitsOldTermsByCounting, "Leader Completeness"),
+        (ComparesIndexFirst, "Leader Completeness"),
+        (TrustsEveryLogPosition, "Log Matching"),
+        (ReadsWithoutAsking, "Linearizability"),
+    ],
+)
+def test_the_simulation_finds_a_server_that(mutant, property_broken):
+    assert first_violation(mutant, property_broken)
+
+
+def test_the_simulation_finds_that_a_restart_without_disk_can_vote_twice():
+    assert first_violation(raft.Raft, "Election Safety", amnesia=True)
