@@ -1,0 +1,195 @@
+"""A Raft cluster of real processes, the lines between them, and the verbs to handle both."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+from tests.harness import ROOT, free_port, load, wait_until
+
+rpc = load(ROOT / "lab06_raft/rpc.py")
+messages, services = rpc.compile_proto("raft.proto")
+
+
+class Cluster:
+    """Servers 0 to n-1, each started in a folder with a config.conf of its own.
+
+    Args:
+        spawn: the fixture. folder: for the servers' folders. size: how many servers.
+        options: further arguments of each. relay: put a `Relay` into each line between two.
+    """
+
+    def __init__(self, spawn, folder, size: int, *options, relay: Callable | None = None):
+        self.spawn = spawn
+        self.options = options
+        self.ports = [free_port() for _ in range(size)]
+        self.folders = [folder / str(n) for n in range(size)]
+        self.relays = {}
+        self.servers = [None] * size
+        for n in range(size):
+            self.folders[n].mkdir()
+            (self.folders[n] / "config.conf").write_text(self._config(n, relay))
+            self.start(n)
+
+    def _config(self, n: int, relay) -> str:
+        lines = []
+        for peer, port in enumerate(self.ports):
+            if relay and peer != n:
+                self.relays[n, peer] = relay(port)
+                port = self.relays[n, peer].port
+            lines.append(f"{peer} 127.0.0.1 {port}\n")
+        return "".join(lines)
+
+    def start(self, n: int):
+        """Start server n, for the first time or again."""
+        self.servers[n] = self.spawn("lab06_raft/server.py", n, *self.options, cwd=self.folders[n])
+        return self.servers[n]
+
+    def states(self) -> list[tuple[str, int]]:
+        """Return what each server has last said that it is: ("leader", 3)."""
+        found = []
+        for server in self.servers:
+            said = [line.split() for line in server.lines if line.startswith("I am a ")]
+            found.append((said[-1][3].rstrip("."), int(said[-1][5])) if said else ("", -1))
+        return found
+
+    def leader(self, besides: int | None = None, timeout=20.0) -> int:
+        """Wait for a leader whose term nobody has passed; return its number."""
+
+        def leading():
+            states = self.states()
+            latest = max(term for _, term in states)
+            for n, state in enumerate(states):
+                if state == ("leader", latest) and n != besides and self.servers[n].running:
+                    return [n]
+            return None
+
+        return wait_until(leading, "a leader of the latest term", timeout)[0]
+
+    def followers(self) -> list[int]:
+        """Wait for a leader whom all the others follow; return the others."""
+
+        def followed():
+            states = sorted(self.states())
+            expected = [("follower", states[0][1])] * (len(states) - 1)
+            return states == [*expected, ("leader", states[0][1])]
+
+        wait_until(followed, "one leader and its followers")
+        return [n for n, (role, _) in enumerate(self.states()) if role == "follower"]
+
+    # RPCs; None is for "no answer", which leaves the outcome open
+
+    def call(self, n: int, method: str, request, timeout=5.0):
+        with rpc.open_channel(f"127.0.0.1:{self.ports[n]}") as channel:
+            try:
+                return getattr(services.RaftStub(channel), method)(request, timeout=timeout)
+            except rpc.grpc.RpcError:
+                return None
+
+    def setval(self, n: int, key: str, value: str, timeout=5.0) -> bool | None:
+        reply = self.call(n, "SetVal", messages.SetValRequest(key=key, value=value), timeout)
+        return reply and reply.success
+
+    def getval(self, n: int, key: str, timeout=5.0):
+        return self.call(n, "GetVal", messages.GetValRequest(key=key), timeout)
+
+    def value(self, n: int, key: str) -> str | None:
+        reply = self.getval(n, key)
+        return reply.value if reply and reply.success else None
+
+    # Faults
+
+    def break_down(self, n: int, fault: str) -> Callable:
+        """Let one server fail by "kill", "stop" or "suspend"; return what mends it."""
+        if fault == "kill":
+            self.servers[n].kill()
+            return lambda: self.start(n)
+        if fault == "stop":
+            self.servers[n].pause()
+            return self.servers[n].resume
+        self.call(n, "Suspend", messages.SuspendRequest(period=2))
+        return lambda: None
+
+    def isolate(self, *group: int) -> None:
+        """Let nothing pass any more between the group and the others, nor fail."""
+        for (a, b), relay in self.relays.items():
+            if (a in group) != (b in group):
+                relay.hold()
+
+    def heal(self, old_connections=True) -> None:
+        for relay in self.relays.values():
+            relay.release(old_connections)
+
+
+class Relay:
+    """A TCP line to a port of 127.0.0.1 that can fall silent without breaking.
+
+    The threads end with `close`.
+    """
+
+    def __init__(self, target: int):
+        self.target = target
+        self.passing = threading.Event()  # for the connections made since the last release
+        self.passing.set()
+        self.gates = [self.passing]
+        self.closed = False
+        self.sockets = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(0.1)
+        self.port = self.listener.getsockname()[1]
+        self.threads = []
+        self._start(self._accept)
+
+    def _start(self, work, *args) -> None:
+        self.threads.append(threading.Thread(target=work, args=args))
+        self.threads[-1].start()
+
+    def _accept(self) -> None:
+        while not self.closed:
+            with contextlib.suppress(OSError):
+                near, _ = self.listener.accept()
+                self.sockets.append(near)
+                self._start(self._connect, near, self.passing)
+
+    def _connect(self, near, passing) -> None:
+        passing.wait()
+        far = socket.socket()
+        self.sockets.append(far)
+        with contextlib.suppress(OSError):
+            far.connect(("127.0.0.1", self.target))
+            self._start(self._pump, far, near, passing)
+            self._pump(near, far, passing)
+        _shut(near)
+
+    def _pump(self, source, target, passing) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                passing.wait()
+                target.sendall(data)
+        _shut(target)
+
+    def hold(self) -> None:
+        self.passing.clear()
+
+    def release(self, old_connections=True) -> None:
+        """Let bytes pass again; those of old connections too, or only those of new ones."""
+        if not old_connections:
+            self.passing = threading.Event()
+            self.gates.append(self.passing)
+        self.passing.set()
+
+    def close(self) -> None:
+        self.closed = True
+        for gate in self.gates:
+            gate.set()
+        for each in self.sockets:
+            _shut(each)
+        for thread in self.threads:
+            thread.join()
+        for each in [self.listener, *self.sockets]:
+            each.close()
+
+
+def _shut(each: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
