@@ -182,10 +182,11 @@ class Relay:
         self.closed = True
         for gate in self.gates:
             gate.set()
-        for each in self.sockets:
-            _shut(each)
         for thread in self.threads:
-            thread.join()
+            while thread.is_alive():  # it may be making a socket right now
+                for each in list(self.sockets):
+                    _shut(each)
+                thread.join(0.05)
         for each in [self.listener, *self.sockets]:
             each.close()
 

@@ -102,7 +102,8 @@ def test_histories_of_real_servers_are_linearizable_when_leaders(fault, spawn, t
             written = clients.seen("write")
             wait_until(lambda w=written: clients.seen("write") > w + 10)
             recover()
-        wait_until(lambda w=clients.seen("read"): clients.seen("read") > w + 5)
+        read_before = clients.seen("read")
+        wait_until(lambda: clients.seen("read") > read_before + 5)
     finally:
         clients.stop()
     assert is_linearizable(clients.history)

@@ -1,0 +1,296 @@
+"""Lab 6, our second half with real servers: commands, durability, cut lines, hostile callers."""
+
+import signal
+import time
+
+import pytest
+
+from tests.harness import Failure, free_port, listens, wait_until
+from tests.lab06_cluster import Cluster, Relay, messages
+
+pytestmark = pytest.mark.ours
+
+CLIENT = "lab06_raft/client.py"
+SERVER = "lab06_raft/server.py"
+
+
+@pytest.fixture
+def start(spawn, tmp_path):
+    return lambda size, *options, **more: Cluster(spawn, tmp_path, size, *options, **more)
+
+
+@pytest.fixture
+def relay():
+    relays = []
+
+    def make(port):
+        relays.append(Relay(port))
+        return relays[-1]
+
+    yield make
+    for each in relays:
+        each.close()
+
+
+def test_a_client_reads_what_it_wrote_at_any_server(spawn, start):
+    cluster = start(3)
+    follower = cluster.followers()[0]
+    client = spawn(CLIENT)
+    for n in (cluster.leader(), follower):
+        for line in (f"connect 127.0.0.1:{cluster.ports[n]}", f"setval k{n} ü-{n}", f"getval k{n}"):
+            client.send(line)
+        client.expect(f"^True\nü-{n}$")
+    client.send("getval nothing")
+    client.expect("^None$")
+    client.send("quit")
+    assert client.wait() == 0
+
+
+def test_the_client_answers_every_line_with_one(spawn):
+    client = spawn(CLIENT)
+    client.write("\n  \nfoo\nhelp\ngetleader\nconnect\nconnect x y\nsuspend\nsuspend -1\n")
+    client.write("setval a\ngetval\nconnect 127.0.0.1 0x1\n\udcff\n")
+    client.close_stdin()
+    assert client.wait() == 0
+    commands = "commands: connect ADDRESS PORT, getleader, suspend SECONDS, "
+    commands += "setval KEY VALUE, getval KEY, quit"
+    assert client.lines == [
+        "The client starts",
+        commands,
+        commands,
+        "Not connected: connect ADDRESS PORT comes first",
+        "usage: connect ADDRESS PORT",
+        "usage: connect ADDRESS PORT",
+        "usage: suspend SECONDS",
+        "usage: suspend SECONDS",
+        "usage: setval KEY VALUE",
+        "usage: getval KEY",
+        "usage: connect ADDRESS PORT",
+        commands,
+        "The client ends",
+    ]
+    assert client.err == ""
+
+
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+def test_ctrl_c_and_ctrl_d_end_the_client_on_a_terminal(key, spawn):
+    client = spawn(CLIENT, tty=True)
+    client.expect("> ")
+    client.write(key)
+    client.expect("The client ends")
+    assert client.wait() == 0
+
+
+def test_sigterm_ends_client_and_server(spawn, start):
+    client, server = spawn(CLIENT), start(1).servers[0]
+    client.expect("starts")
+    server.expect("starts")
+    for script in (client, server):
+        script.signal(signal.SIGTERM)
+        assert (script.wait(), script.err) == (0, "")
+
+
+def test_a_value_survives_the_leader_that_took_it(start):
+    cluster = start(5)
+    follower = cluster.followers()[0]
+    old = cluster.leader()
+    assert cluster.setval(follower, "a", "1")
+    cluster.servers[old].kill()
+    new = cluster.leader(besides=old)
+    assert cluster.value(new, "a") == "1"
+    cluster.start(old)
+    wait_until(lambda: cluster.value(old, "a") == "1", "the value at the restarted server")
+
+
+def test_with_data_dir_term_vote_and_values_survive_kill_9_of_all(start):
+    cluster = start(3, "--data-dir", "data")
+    leader = cluster.leader()
+    for n in range(20):
+        assert cluster.setval(leader, f"k{n}", str(n))
+    term = max(term for _, term in cluster.states())
+    for server in cluster.servers:
+        server.kill()
+    for n in range(3):
+        again = cluster.start(n)
+        assert int(again.expect(r"I am a follower. Term: (\d+)")[1]) == term
+    leader = cluster.leader()
+    assert [cluster.value(leader, f"k{n}") for n in range(20)] == [str(n) for n in range(20)]
+    assert max(term for _, term in cluster.states()) > term
+
+
+def test_with_data_dir_a_vote_is_not_given_again_after_kill_9(start):
+    cluster = start(3, "--data-dir", "data")
+    for server in cluster.servers[1:]:
+        server.kill()
+    ask = {"last_log_index": 9, "last_log_term": 2**40, "term": 2**40}
+    request = messages.RequestVoteRequest(candidate_id=1, **ask)
+    wait_until(lambda: listens(cluster.ports[0]))
+    assert cluster.call(0, "RequestVote", request).result
+    assert not cluster.call(0, "RequestVote", request).result
+    cluster.servers[0].kill()
+    cluster.start(0)
+    wait_until(lambda: listens(cluster.ports[0]))
+    other = messages.RequestVoteRequest(candidate_id=2, **ask)
+    assert not cluster.call(0, "RequestVote", other).result
+
+
+def test_without_data_dir_a_start_begins_at_term_0(start):
+    cluster = start(3)
+    follower = cluster.followers()[0]
+    cluster.servers[follower].kill()
+    cluster.start(follower).expect("^I am a follower. Term: 0$")
+
+
+def test_two_servers_never_share_one_data_file(spawn, start, tmp_path):
+    cluster = start(1, "--data-dir", tmp_path / "data")
+    cluster.leader()
+    (tmp_path / "other.conf").write_text(f"0 127.0.0.1 {free_port()}\n")
+    second = spawn(SERVER, 0, "--config", tmp_path / "other.conf", "--data-dir", tmp_path / "data")
+    assert second.wait() == 1
+    assert second.err.splitlines() == ["server.py: database is locked"]
+
+
+@pytest.mark.parametrize("fault", ["kill", "stop", "suspend"])
+def test_a_lost_follower_delays_no_command(fault, start):
+    cluster = start(3)
+    follower = cluster.followers()[0]
+    leader = cluster.leader()
+    recover = cluster.break_down(follower, fault)
+    durations = []
+    for n in range(20):
+        begin = time.monotonic()
+        assert cluster.setval(leader, "k", str(n))
+        durations.append(time.monotonic() - begin)
+    recover()
+    assert sorted(durations)[10] < 0.1
+    wait_until(lambda: cluster.value(follower, "k") == "19", "the value at the follower")
+
+
+def test_a_majority_goes_on_and_a_cut_off_leader_commits_nothing(start, relay):
+    cluster = start(3, relay=relay)
+    cluster.followers()
+    old = cluster.leader()
+    assert cluster.setval(old, "k", "before")
+    cluster.isolate(old)
+    new = cluster.leader(besides=old)
+    assert cluster.setval(new, "k", "after")
+    assert cluster.setval(old, "k", "lost") is False
+    assert not cluster.getval(old, "k").confirmed
+    assert cluster.states()[old][0] == "leader"  # it cannot know
+    cluster.heal()
+    cluster.followers()
+    for n in range(3):
+        wait_until(lambda n=n: cluster.value(n, "k") == "after", f"the value at server {n}")
+
+
+def test_a_minority_elects_nobody_and_a_majority_of_five_does(start, relay):
+    cluster = start(5, relay=relay)
+    follower = cluster.followers()[0]
+    old = cluster.leader()
+    cluster.isolate(old, follower)
+    new = cluster.leader(besides=old)
+    assert new != follower
+    cluster.servers[follower].expect("I am a candidate[^$]*I am a follower[^$]*I am a candidate")
+    cluster.heal()
+    cluster.followers()
+
+
+def test_a_line_that_comes_back_with_its_old_connections_dead_is_used_again(start, relay):
+    cluster = start(3, relay=relay)
+    follower = cluster.followers()[0]
+    leader = cluster.leader()
+    cluster.isolate(follower)
+    assert cluster.setval(leader, "k", "1")
+    cluster.heal(old_connections=False)  # as after a power cut: nobody says that they are gone
+    wait_until(lambda: cluster.value(follower, "k") == "1", "the value at the follower", 10)
+
+
+def test_a_restarted_server_hears_from_the_leader_at_once(start):
+    cluster = start(3)
+    follower = cluster.followers()[0]
+    cluster.servers[follower].kill()
+    with pytest.raises(Failure):  # the others stay as they are, long enough for any back-off
+        cluster.servers[cluster.leader()].expect("follower", timeout=3)
+    again = cluster.start(follower)
+    again.expect("I am a follower. Term: 0")
+    begin = time.monotonic()
+    again.expect("I am a follower. Term: [1-9]")
+    assert time.monotonic() - begin < 1.0  # 0.15 s when nothing else runs
+
+
+def test_a_command_of_1_mb_is_replicated_and_a_larger_one_refused(start):
+    cluster = start(3)
+    leader = cluster.leader()
+    assert cluster.setval(leader, "k", "x" * 999_999)
+    wait_until(lambda: all(cluster.value(n, "k") == "x" * 999_999 for n in range(3)))
+    assert cluster.setval(leader, "k", "x" * 1_000_000) is None
+    assert cluster.setval(leader, "", "x") is None
+    assert cluster.setval(leader, "k", "y")
+
+
+def test_no_request_stops_a_server(start):
+    cluster = start(3)
+    follower = cluster.followers()[0]
+    hostile = [
+        ("RequestVote", messages.RequestVoteRequest(term=2**64 - 1, candidate_id=1)),
+        ("RequestVote", messages.RequestVoteRequest(term=5, candidate_id=-7, last_log_index=2**63)),
+        ("AppendEntries", messages.AppendEntriesRequest(term=2**64 - 1)),
+        ("AppendEntries", messages.AppendEntriesRequest(term=2**20, leader_id=77)),
+        ("AppendEntries", messages.AppendEntriesRequest(term=2**20, prev_log_index=2**64 - 1)),
+        ("AppendEntries", messages.AppendEntriesRequest(term=2**20, prev_log_term=9)),
+        ("AppendEntries", messages.AppendEntriesRequest(term=2**20, leader_commit=2**64 - 1)),
+        ("Suspend", messages.SuspendRequest(period=-1)),
+    ]
+    for method, request in hostile:
+        cluster.call(follower, method, request)
+    cluster.followers()
+    assert cluster.setval(follower, "a", "1")
+    assert [server.err for server in cluster.servers] == ["", "", ""]
+
+
+def test_no_leader_is_known_before_the_first_election(spawn, start):
+    cluster = start(2)
+    cluster.servers[1].kill()
+    wait_until(lambda: listens(cluster.ports[0]))
+    client = spawn(CLIENT)
+    client.send(f"connect 127.0.0.1 {cluster.ports[0]}")
+    client.send("setval a 1")
+    client.expect("^False$")
+    cluster.call(0, "AppendEntries", messages.AppendEntriesRequest(term=2**20, leader_id=9))
+    client.send("getleader")
+    client.expect(f"^(No leader is known|0 127.0.0.1:{cluster.ports[0]})$")
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ("0 127.0.0.1\n", ":1: not `id address port`: 0 127.0.0.1"),
+        ("# comment\n\n0 127.0.0.1 70000\n", ":3: not `id address port`: 0 127.0.0.1 70000"),
+        ("x 127.0.0.1 5000\n", ":1: not `id address port`: x 127.0.0.1 5000"),
+        ("0 a 1\n1 b 2\n0 c 3\n", ":3: id 0 is there twice"),
+        ("1 127.0.0.1 5000\n", " has no server with the id 0"),
+        ("", " has no server with the id 0"),
+    ],
+)
+def test_a_bad_configuration_is_one_line_and_exit_2(config, complaint, spawn, tmp_path):
+    (tmp_path / "config.conf").write_text(config)
+    server = spawn(SERVER, 0, cwd=tmp_path)
+    assert server.wait() == 2
+    assert server.err == f"server.py: config.conf{complaint}\n"
+
+
+@pytest.mark.parametrize("args", [[], ["x"], ["-1"], ["0", "1"], ["0", "--config", "missing"]])
+def test_bad_arguments_are_one_line_and_exit_2(args, spawn):
+    server = spawn(SERVER, *args)
+    assert server.wait() == 2
+    assert len(server.err.splitlines()) == 1
+    assert server.out == ""
+
+
+def test_a_taken_port_is_one_line_and_exit_1(spawn, start):
+    cluster = start(1)
+    cluster.leader()
+    second = spawn(SERVER, 0, cwd=cluster.folders[0])
+    assert second.wait() == 1
+    address = f"127.0.0.1:{cluster.ports[0]}"
+    assert second.err == f"server.py: cannot listen on {address}: is the port taken?\n"
