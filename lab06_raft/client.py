@@ -132,7 +132,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    signal.signal(signal.SIGTERM, _stop)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _stop)
     parse_args(argv)
     sys.stdin.reconfigure(errors="replace")
     sys.stdout.reconfigure(line_buffering=True, errors="replace")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import raft
 import rpc
 from raft import Raft, Role
-from rpc import grpc
+from rpc import grpc  # not `import grpc`: rpc first silences its log
 from storage import Disk, Memory
 
 messages, services = rpc.compile_proto("raft.proto")
@@ -23,16 +23,15 @@ messages, services = rpc.compile_proto("raft.proto")
 VOTE_DEADLINE = 0.14  # s; the shortest election lasts 0.15
 APPEND_DEADLINE = 0.5  # s; a command waits for two of them
 COMMIT_DEADLINE = 1.2  # s to begin with a command, and again until a majority has it
+FORWARD_DEADLINE = 3.0  # s: a follower waits for the leader
 READ_DEADLINE = 0.5  # s to begin with a read, and again until a majority has answered
 STALL = 0.1  # s: woken so late, it was this process that stood still, and not the leader
 MAX_TERM = 2**62  # leaves room to count on, and SQLite can hold it
 
+SILENCE = 1.0  # s without any answer after which a connection is given up
 PEER_OPTIONS = [
     *rpc.CHANNEL_OPTIONS,
-    # A connection through which nothing comes any more is given up after 1 s, not after minutes.
-    ("grpc.keepalive_time_ms", 500),
-    ("grpc.keepalive_timeout_ms", 500),
-    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel makes a new connection
 ]
 
 
@@ -49,6 +48,37 @@ class Place(NamedTuple):
 
     index: int
     term: int
+
+
+class Peer:
+    """The way to another server; a new one when nothing comes through the old one any more.
+
+    After a power cut nobody says that a connection is dead: TCP itself would try for minutes.
+    """
+
+    def __init__(self, address: str):
+        self.loop = asyncio.get_running_loop()
+        self.address = address
+        self._open()
+
+    def _open(self) -> None:
+        self.heard = self.loop.time()
+        self.channel = grpc.aio.insecure_channel(self.address, options=PEER_OPTIONS)
+        self.stub = services.RaftStub(self.channel)
+
+    async def ask(self, method: str, message, timeout: float):
+        """Return the reply, or None if none has come in time."""
+        try:
+            reply = await getattr(self.stub, method)(message, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            if late and self.loop.time() - self.heard > SILENCE:
+                old = self.channel
+                self._open()
+                await old.close(grace=FORWARD_DEADLINE)  # other calls may be under way there
+            return None
+        self.heard = self.loop.time()
+        return reply
 
 
 class Node:
@@ -69,7 +99,7 @@ class Node:
     ):
         self.loop = asyncio.get_running_loop()
         self.raft = Raft(node_id, addresses, _new_timeout, self.loop.time(), store.load())
-        self.stubs = {peer: _open_stub(addresses[peer]) for peer in self.raft.peers}
+        self.peers = {peer: Peer(addresses[peer]) for peer in self.raft.peers}
         self.suspended = False
         self._store = store
         self._announce = announce
@@ -159,26 +189,20 @@ class Node:
     async def _call(self, call: raft.Call) -> None:
         if self.suspended:
             return
-        is_vote = isinstance(call.request, raft.RequestVoteRequest)
-        ask = self._ask_vote if is_vote else self._ask_append
-        receive = self.raft.request_vote_reply if is_vote else self.raft.append_entries_reply
-        try:
-            reply = await ask(self.stubs[call.peer], call.request)
-        except grpc.aio.AioRpcError:
-            return  # the next heartbeat or election is the retry
-        if not self.suspended and reply.term <= MAX_TERM:
+        peer, request = self.peers[call.peer], call.request
+        if isinstance(request, raft.RequestVoteRequest):
+            message = messages.RequestVoteRequest(**request._asdict())
+            answer = await peer.ask("RequestVote", message, VOTE_DEADLINE)
+            reply = answer and raft.RequestVoteReply(answer.term, answer.result)
+            receive = self.raft.request_vote_reply
+        else:
+            answer = await peer.ask("AppendEntries", _to_message(request), APPEND_DEADLINE)
+            fields = answer and (answer.term, answer.success, answer.conflict_index)
+            reply = answer and raft.AppendEntriesReply(*fields)
+            receive = self.raft.append_entries_reply
+        # Without a reply the next heartbeat or election is the retry.
+        if reply and reply.term <= MAX_TERM and not self.suspended:
             self.step(receive, call, reply, self.loop.time())
-
-    async def _ask_vote(self, stub, request) -> raft.RequestVoteReply:
-        message = messages.RequestVoteRequest(**request._asdict())
-        reply = await stub.RequestVote(message, timeout=VOTE_DEADLINE)
-        return raft.RequestVoteReply(reply.term, reply.result)
-
-    async def _ask_append(self, stub, request) -> raft.AppendEntriesReply:
-        entries = [messages.Entry(**entry._asdict()) for entry in request.entries]
-        message = messages.AppendEntriesRequest(**{**request._asdict(), "entries": entries})
-        reply = await stub.AppendEntries(message, timeout=APPEND_DEADLINE)
-        return raft.AppendEntriesReply(reply.term, reply.success, reply.conflict_index)
 
     # Clients' commands and reads
 
@@ -255,5 +279,6 @@ def _new_timeout() -> float:
     return random.uniform(*raft.TIMEOUT_RANGE)
 
 
-def _open_stub(address: str):
-    return services.RaftStub(grpc.aio.insecure_channel(address, options=PEER_OPTIONS))
+def _to_message(request: raft.AppendEntriesRequest):
+    entries = [messages.Entry(**entry._asdict()) for entry in request.entries]
+    return messages.AppendEntriesRequest(**request._replace(entries=entries)._asdict())

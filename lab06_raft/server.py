@@ -21,15 +21,13 @@ from pathlib import Path
 import raft
 import rpc
 from config import find_config, parse_id, read_config
-from node import MAX_TERM, Node, View, messages, services
+from node import FORWARD_DEADLINE, MAX_TERM, Node, Peer, View, messages, services
 from raft import Role
 from rpc import grpc
 from storage import Disk, Memory
 
-FORWARD_DEADLINE = 3.0  # s: a follower waits for the leader, who gives up on a majority earlier
-COPY_DEADLINE = 0.2  # s: and then for its own copy, which the next heartbeats bring
+COPY_DEADLINE = 0.2  # s: a follower waits for what it forwarded; the next heartbeats bring it
 MAX_COMMAND = 1_000_000  # bytes of key and value; gRPC refuses messages of 4 MB
-SERVER_OPTIONS = [*rpc.SERVER_OPTIONS, ("grpc.http2.max_ping_strikes", 0)]  # peers ping often
 
 
 def announcements(before: View, after: View) -> Iterator[str]:
@@ -148,19 +146,18 @@ class RaftServicer(services.RaftServicer):
         if self.raft.role is Role.LEADER:
             place = await self.node.commit(request.key, request.value)
             reply = messages.SetValReply(success=bool(place), **place._asdict() if place else {})
-        elif self.raft.leader_id in self.node.stubs and not request.forwarded:
-            reply = await self._forward(self.node.stubs[self.raft.leader_id], request)
+        elif self.raft.leader_id in self.node.peers and not request.forwarded:
+            reply = await self._forward(self.node.peers[self.raft.leader_id], request)
         else:
             reply = messages.SetValReply(success=False)
         await self._check(context)
         return reply
 
-    async def _forward(self, leader, request):
+    async def _forward(self, leader: Peer, request):
         """Pass the command on, and answer when it is here too: a client reads what it wrote."""
         message = messages.SetValRequest(key=request.key, value=request.value, forwarded=True)
-        try:
-            reply = await leader.SetVal(message, timeout=FORWARD_DEADLINE)
-        except grpc.aio.AioRpcError:
+        reply = await leader.ask("SetVal", message, FORWARD_DEADLINE)
+        if not reply:
             return messages.SetValReply(success=False)
         here = lambda: self.raft.holds(reply.index, reply.term)  # noqa: E731
         if reply.success and await self.node.until(here, COPY_DEADLINE):
@@ -179,7 +176,7 @@ async def serve(args: argparse.Namespace, printer: Printer, stop_signals: set) -
     """Run the server until a stop signal comes; raise OSError or sqlite3.Error if it cannot."""
     host, port = args.members[args.id]
     addresses = {member: rpc.join_address(*args.members[member]) for member in args.members}
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
     port = rpc.bind(server, host, port)
     store = Disk(args.data_dir, args.id) if args.data_dir else Memory()
     node = Node(args.id, addresses, store, printer.announce)
