@@ -81,9 +81,13 @@ class Client(cmd.Cmd):
         return True
 
     def do_EOF(self, line: str) -> bool:  # noqa: N802  (what cmd makes of Ctrl-D)
+        self.end_line()
+        return True
+
+    def end_line(self) -> None:
+        """After Ctrl-C or Ctrl-D at the prompt: go on in a line of its own."""
         if self.prompt:
             print()
-        return True
 
     def do_help(self, line: str) -> None:
         print("commands: connect ADDRESS PORT, getleader, suspend SECONDS,", end=" ")
@@ -118,6 +122,8 @@ class Client(cmd.Cmd):
 
 
 def _stop(signum, frame):
+    for other in (signal.SIGINT, signal.SIGTERM):  # once is enough
+        signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -137,10 +143,13 @@ def main(argv: list[str] | None = None) -> int:
     parse_args(argv)
     sys.stdin.reconfigure(errors="replace")
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    client = Client(sys.stdin.isatty() and sys.stdout.isatty())
     try:
         print("The client starts")
-        with contextlib.suppress(KeyboardInterrupt):
-            Client(sys.stdin.isatty() and sys.stdout.isatty()).cmdloop()
+        try:
+            client.cmdloop()
+        except KeyboardInterrupt:
+            client.end_line()
         print("The client ends")
     except BrokenPipeError:  # nobody reads any more, as after `| head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
