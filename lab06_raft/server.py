@@ -70,8 +70,8 @@ class Printer:
             while (line := self._lines.get()) is not None:
                 data = f"{line}\n".encode()
                 while data:
-                    data = data[os.write(sys.__stdout__.fileno(), data) :]
-        except OSError:  # nobody reads any more, as after `| head -1`
+                    data = data[os.write(sys.stdout.fileno(), data) :]
+        except (OSError, AttributeError):  # nobody reads (any more), as after `| head -1`
             while self._lines.get() is not None:
                 pass
 
