@@ -214,7 +214,7 @@ def test_a_line_that_comes_back_with_its_old_connections_dead_is_used_again(star
 
 
 def test_a_restarted_server_hears_from_the_leader_at_once(start):
-    cluster = start(3)
+    cluster = start(2)  # with a third one, a new leader might make new connections
     follower = cluster.followers()[0]
     leader = cluster.leader()
     assert cluster.setval(leader, "k", "1")
