@@ -229,8 +229,7 @@ class Node:
 
     async def _flushed(self, future: asyncio.Future, timeout: float):
         self._plan_flush()
-        await asyncio.wait([future], timeout=timeout)
-        return future.result() if future.done() else None
+        return await self._within(future, timeout)
 
     def _plan_flush(self) -> None:
         """Begin with what clients want: at once, but together once commands are under way.
@@ -256,23 +255,38 @@ class Node:
                 first = last - len(writes) + 1
                 places = [Place(i, self.raft.current_term) for i in range(first, last + 1)]
         for started in reads:
-            started.set_result(read)
+            _settle(started, read)
         for (_, placed), place in zip(writes, places, strict=True):
-            placed.set_result(place)
+            _settle(placed, place)
 
     async def until(self, fact: Callable[[], bool], timeout: float) -> bool:
         """Wait until a step makes the fact true; return False if none does, or at a suspension."""
         if not fact() and not self.suspended:
             changed = self.loop.create_future()
             self._waiting.append((fact, changed))
-            await asyncio.wait([changed], timeout=timeout)
-            self._waiting = [waiter for waiter in self._waiting if waiter[1] is not changed]
+            try:
+                await self._within(changed, timeout)
+            finally:
+                self._waiting = [waiter for waiter in self._waiting if waiter[1] is not changed]
         return fact() and not self.suspended
 
     def _wake_waiting(self) -> None:
         for fact, changed in self._waiting:
-            if not changed.done() and (self.suspended or fact()):
-                changed.set_result(None)
+            if self.suspended or fact():
+                _settle(changed)
+
+    async def _within(self, future: asyncio.Future, timeout: float):
+        """Return the future's result, or None after the timeout (cheaper than asyncio.wait)."""
+        timer = self.loop.call_later(timeout, _settle, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+
+def _settle(future: asyncio.Future, result=None) -> None:
+    if not future.done():  # it is if its time was up, or if the client has gone away
+        future.set_result(result)
 
 
 def _new_timeout() -> float:
