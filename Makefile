@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint sim clean
 
 demo: $(VENV)/ready
 	$(RUN) demo.py
 
 test: $(VENV)/ready
 	$(RUN) -m pytest
+
+# Lab 6 in virtual time; a failure names its seed.
+SEEDS ?= 10000
+sim: $(VENV)/ready
+	$(RUN) -m tests.sim_raft $(SEEDS)
 
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .

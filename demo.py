@@ -8,13 +8,14 @@ import argparse
 import contextlib
 import hashlib
 import random
+import re
 import sys
 import tarfile
 import tempfile
 import time
 from pathlib import Path
 
-from tests.harness import ROOT, Failure, Script, free_port
+from tests.harness import ROOT, Failure, Script, free_port, wait_until
 from tests.relays import UdpRelay
 
 
@@ -171,11 +172,62 @@ def lab4(stage: Stage) -> str:
     return "unary calls and a stream were answered"
 
 
+def lab6(stage: Stage) -> str:
+    """Five servers; the leader is killed, and what it took is still there."""
+    ports = [free_port() for _ in range(5)]
+    config = stage.folder / "config.conf"
+    config.write_text("".join(f"{n} 127.0.0.1 {port}\n" for n, port in enumerate(ports)))
+    print(f"\n{config}:\n{config.read_text()}", end="")
+    for n in range(5):
+        stage.start(f"server{n}", "server.py", n, "--config", config, "--data-dir", stage.folder)
+    servers = [stage.scripts[f"server{n}"] for n in range(5)]
+
+    def leader() -> list[int]:
+        """The server that leads all that run, once they have said so."""
+        said = [re.findall(r"I am a (\w+)\. Term: (\d+)", server.out) for server in servers]
+        latest = max((int(term) for lines in said for _, term in lines), default=0)
+        running = [n for n in range(5) if servers[n].running]
+        together = all(said[n] and said[n][-1][1] == str(latest) for n in running)
+        return [n for n in running if together and said[n][-1][0] == "leader"]
+
+    first = wait_until(leader)[0]
+    stage.show()
+    follower = (first + 1) % 5
+    stage.start("client", "client.py")
+    stage.type("client", f"connect 127.0.0.1:{ports[follower]}")
+    stage.type("client", "getleader")
+    stage.expect("client", f"^{first} 127.0.0.1:{ports[first]}$")
+    stage.type("client", "setval city Kazan")
+    stage.expect("client", "^True$")
+
+    print(f"\n$ kill -9 {servers[first].pid}        # server{first}, the leader")
+    begin = time.monotonic()
+    servers[first].kill()
+    second = wait_until(leader)[0]
+    elapsed = round((time.monotonic() - begin) * 1000)
+    stage.show()
+    check(second != first, f"server{second} leads after {elapsed} ms")
+    stage.type("client", f"connect 127.0.0.1:{ports[second]}")
+    stage.type("client", "getval city")
+    stage.expect("client", "^Kazan$")
+    stage.type("client", "quit")
+    stage.finish("client")
+
+    stage.start("again", "server.py", first, "--config", config, "--data-dir", stage.folder)
+    stage.expect("again", r"I am a follower\. Term: \d+")
+    for n in range(5):
+        if n != first:
+            stage.interrupt(f"server{n}")
+    stage.interrupt("again")
+    return f"a new leader {elapsed} ms after kill -9 of the old one, and the value still there"
+
+
 LABS = {
     1: ("lab01_udp", lab1),
     2: ("lab02_tcp_threads", lab2),
     3: ("lab03_zmq", lab3),
     4: ("lab04_grpc", lab4),
+    6: ("lab06_raft", lab6),
 }
 
 
