@@ -354,6 +354,16 @@ def test_a_full_disk_abandons_the_session_without_an_ack(receiver, uploads):
     assert uploads == {} and not uploads.open and not receiver.receiving
 
 
+def test_a_client_to_which_there_is_no_way_is_refused_and_leaves_no_file(uploads):
+    def no_way(address):
+        raise OSError(101, "Network is unreachable")
+
+    receiver = core.Receiver(uploads.create, no_way)
+    with pytest.raises(core.Refused, match="unreachable"):
+        receiver.receive(b"s | 0 | a | 3", "client", 0.0)
+    assert not uploads.open and not receiver.receiving
+
+
 def test_sessions_beyond_the_cap_are_refused_until_one_is_silent_for_a_second(receiver):
     for k in range(core.MAX_SESSIONS):
         receiver.receive(b"s | 0 | f | 3", k, 0.001 * k)

@@ -354,6 +354,45 @@ def test_what_is_refused_gets_a_log_line_and_no_ack(server, tmp_path):
 
 
 @pytest.mark.ours
+def test_a_folder_that_vanishes_in_mid_transfer_does_not_stop_the_server(spawn, tmp_path):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    server = spawn(SERVER, 0, "--dir", folder)
+    with RawClient(server.port()) as client:
+        client.start(b"a", 4)
+        folder.rename(tmp_path / "moved")
+        folder.write_text("not a folder")
+        server.expect_err("a: abandoned, the client is silent")
+        assert client.ask(b"s | 0 | b | 4", timeout=0.1) is None
+        server.expect_err("refused: b: Not a directory")
+        folder.unlink()
+        (tmp_path / "moved").rename(folder)
+        client.start(b"c", 0)
+    assert (folder / "c").exists()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("mtu, offer", [(1500, 1472), (9000, 8972), (65536, 65507)])
+def test_the_offer_is_what_the_path_carries_unfragmented(monkeypatch, mtu, offer):
+    module = load(ROOT / "lab01_udp/server.py")
+    asked = []
+
+    class Probe(socket.socket):
+        def connect(self, address):
+            asked.append(address)
+
+        def getsockopt(self, level, option):
+            assert (level, option) == (socket.IPPROTO_IP, 14)  # IP_MTU, see ip(7)
+            return mtu
+
+    monkeypatch.setattr(module.socket, "socket", Probe)
+    assert module.path_buf_size(("192.0.2.1", 9)) == offer
+    assert asked == [("192.0.2.1", 9)]
+    monkeypatch.setattr(module.sys, "platform", "somewhere else")
+    assert module.path_buf_size(("192.0.2.1", 9)) == 1472  # not to be known there
+
+
+@pytest.mark.ours
 def test_garbage_neither_stops_the_server_nor_stays_in_its_memory(server, tmp_path):
     port = server.port()
     garbage = random.Random(3)
