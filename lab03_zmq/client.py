@@ -25,6 +25,7 @@ CONFIRM_TIMEOUT = 3.0  # s: a server that has just started gives its workers 2 s
 ANSWER_TIMEOUT = 2.0  # s
 MAX_LINE = 60_000  # bytes
 REFUSED = "no worker takes"
+ANSWERS = {"isprime": "{} is ", "gcd": "gcd for {} {} is "}  # by the first word of the line
 COMMANDS = "commands: isprime N, gcd A B, anything else that a worker takes, help, exit"
 
 
@@ -78,9 +79,16 @@ class Answers(threading.Thread):
 
 
 def is_answer(answer: str, line: str) -> bool:
-    """Tell whether an answer names the arguments of a line, in their order."""
+    """Tell whether an answer is to this line, and not to what somebody else has asked.
+
+    Answers to commands of other workers only have to name the arguments, in their order.
+    """
+    keyword, *arguments = line.split()
+    form = ANSWERS.get(keyword)
+    if form and form.count("{}") == len(arguments):
+        return answer.startswith((form.format(*arguments), line))
     words = iter(answer.split())
-    return all(argument in words for argument in line.split()[1:])
+    return all(argument in words for argument in arguments)
 
 
 def printable(text: str) -> str:

@@ -19,6 +19,7 @@ import zmq
 
 MAX_LINE = 1 << 16  # bytes from a client; a longer message ends its connection
 MAX_ANSWER = 1 << 17  # bytes from a worker
+TICK = 500  # ms: a signal just before the poller waits would not end the wait
 GRACE = 2.0  # s after the start, in which workers may still be on their way
 NAMES = ("client_inputs", "client_outputs", "worker_inputs", "worker_outputs")
 
@@ -62,11 +63,11 @@ class Broker:
             if self.line is not None:
                 self.offer(self.line)
 
-    def patience(self) -> float | None:
-        """Return for how many milliseconds there is nothing to do but wait; None is for ever."""
+    def patience(self) -> float:
+        """Return for how many milliseconds there is nothing to do but wait."""
         if self.line is None:
-            return None
-        return max(0.0, self.grace_ends - time.monotonic()) * 1000
+            return TICK
+        return min(TICK, max(0.0, self.grace_ends - time.monotonic()) * 1000)
 
     def publish(self, answer: list[bytes]) -> None:
         """Pass an answer on to all clients, those included who have just come."""
