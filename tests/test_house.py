@@ -3,8 +3,10 @@
 import ast
 import contextlib
 import shutil
+import re
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -39,7 +41,11 @@ PURE = {
 
 
 @pytest.mark.parametrize("script", [script for script, _ in SERVERS + OTHERS])
-@pytest.mark.parametrize("arguments", [["--nonsense"], ["1"] * 9, ["\udcff", "\udcff"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--nonsense"], ["1"] * 9, ["\udcff", "\udcff"]],
+    ids=["unknown option", "too many", "undecodable"],
+)
 def test_a_wrong_command_line_is_one_line_on_stderr_and_exit_2(spawn, script, arguments):
     process = spawn(script, *arguments)
     assert process.wait() == 2
@@ -268,6 +274,26 @@ def test_every_copy_reads_addresses_alike(path, text, expected):
     assert load(path).parse_address(text) == expected
 
 
-def test_free_port_gives_ports_that_can_be_bound():
+def test_free_port_gives_each_port_once_and_to_one_process_only():
+    ports = [free_port() for _ in range(500)]
+    assert len(set(ports)) == 500
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", free_port()))
+        sock.bind(("127.0.0.1", ports[0]))
+    again = f"from tests.harness import _ports; print([p for p in {ports} if _ports._lock(p)])"
+    assert python("-c", again) == "[]\n"
+
+
+def test_solutions_elsewhere_are_tested_and_missing_folders_skipped(tmp_path):
+    """With the command that the README names."""
+    folder = shutil.copytree(ROOT / "lab02_tcp_threads", tmp_path / "lab02_tcp_threads")
+    (folder / "client.py").write_text("print('Completed')")  # no solution
+    chosen = "no_server_ends or ctrl_c_stops_the_server_with or silent_session or pass_the_queue"
+    result = python("-m", "pytest", f"--labs={tmp_path}", "-n", "0", "-k", chosen)
+    assert "FAILED tests/test_lab02_scripts.py::test_no_server_ends_the_client" in result
+    assert "1 failed, 1 passed, 1 skipped" in result
+
+
+def python(*arguments):
+    """Return the output of another Python, run in the project's root."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
