@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import shutil
-import re
 import signal
 import socket
 import subprocess
