@@ -11,8 +11,12 @@ import signal
 import sys
 import threading
 
-import zmq
-from zmq.utils.monitor import recv_monitor_message
+# Held back until main() is ready: some imports swallow an exception that comes upon them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+import zmq  # noqa: E402
+from zmq.utils.monitor import recv_monitor_message  # noqa: E402
 
 try:
     import readline
@@ -193,15 +197,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     sys.stdin.reconfigure(errors="replace")
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)
     client = Client(context, args.host, args.client_inputs, args.client_outputs)
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         client.cmdloop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     client.requests.close()
     context.term()

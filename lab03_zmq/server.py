@@ -15,7 +15,11 @@ import signal
 import sys
 import time
 
-import zmq
+# Held back until main() is ready: some imports swallow an exception that comes upon them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+import zmq  # noqa: E402
 
 MAX_LINE = 1 << 16  # bytes from a client; a longer message ends its connection
 MAX_ANSWER = 1 << 17  # bytes from a worker
@@ -136,11 +140,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         broker = Broker(context, args.host, [getattr(args, name) for name in NAMES])
         named = map(" ".join, zip(NAMES, broker.addresses, strict=True))
         say("Listening on " + ", ".join(named))
@@ -151,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in STOP_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         context.destroy(linger=0)
 

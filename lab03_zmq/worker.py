@@ -14,7 +14,11 @@ import signal
 import sys
 from collections.abc import Callable
 
-import zmq
+# Held back until main() is ready: some imports swallow an exception that comes upon them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+import zmq  # noqa: E402
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")  # longer ones would keep all other clients waiting
 TICK = 500  # ms: a signal just before a socket waits would not end the wait
@@ -112,18 +116,19 @@ def parse_args(argv: list[str] | None, usage: str) -> argparse.Namespace:
 
 def main(worker: Worker, argv: list[str] | None) -> int:
     args = parse_args(argv, worker.usage)
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)
     context.setsockopt(zmq.RCVTIMEO, TICK)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         worker.connect(context, args.host, args.worker_inputs, args.worker_outputs)
         say(f"Ready for {worker.usage}")
         worker.run()
     except KeyboardInterrupt:
         return 0
     finally:
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in STOP_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         context.destroy(linger=0)

@@ -10,9 +10,13 @@ import re
 import signal
 import sys
 
-import rpc
-from google.protobuf import text_format
-from rpc import grpc
+# Held back until main() is ready: some imports swallow an exception that comes upon them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+import rpc  # noqa: E402
+from google.protobuf import text_format  # noqa: E402
+from rpc import grpc  # noqa: E402
 
 with contextlib.suppress(ImportError):  # line editing and history, where the system has it
     import readline  # noqa: F401
@@ -111,13 +115,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     sys.stdin.reconfigure(errors="replace")
     address = rpc.join_address(*args.server)
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), rpc.open_channel(address) as chan:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         Client(address, chan).cmdloop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     with contextlib.suppress(BrokenPipeError):
         say("Shutting down")

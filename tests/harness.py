@@ -168,6 +168,7 @@ class Script:
         env: variables beside the inherited ones.
         deaf: read its stderr only after its end, as careless callers do.
         head: close its stdout after the first line, as `| head -1` does.
+        shut: close its stdout before it writes anything, as `| true` does.
     """
 
     def __init__(
@@ -179,6 +180,7 @@ class Script:
         tty: bool = False,
         deaf: bool = False,
         head: bool = False,
+        shut: bool = False,
     ):
         self.command = [sys.executable, str(path), *map(str, args)]
         name = f"{path.parent.name}/{path.name} {' '.join(map(str, args))}".strip()
@@ -210,6 +212,9 @@ class Script:
             self.process.stdin.close()
             self.out_stream = Stream(self._adopt(self.process.stdout), head)
             self.err_stream = Stream(self._adopt(self.process.stderr))
+        if shut:
+            os.close(self.out_stream.fd)
+            self.out_stream.fd = os.open(os.devnull, os.O_RDONLY)
         self.out_stream.thread.start()
         if not tty and not deaf:
             self.err_stream.thread.start()

@@ -183,6 +183,43 @@ def test_a_closed_stdout_stops_no_server_and_gives_no_traceback(spawn, script, a
     assert process.err == ""
 
 
+@pytest.mark.parametrize(
+    "script, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
+)
+def test_a_client_whose_output_nobody_reads_still_does_its_work(spawn, tmp_path, script, more):
+    (tmp_path / "source").write_bytes(b"x" * 100)
+    server = spawn(f"{script}/server.py", 0, cwd=tmp_path)
+    client = spawn(
+        f"{script}/client.py", f"127.0.0.1:{server.port()}", *more, cwd=tmp_path, shut=True
+    )
+    assert client.wait() == 0
+    assert client.err == ""
+
+
+@pytest.mark.parametrize("script, arguments", [*SERVERS[2:], *OTHERS[2:]])
+def test_ctrl_c_during_the_imports_is_not_lost(spawn, tmp_path, script, arguments):
+    """Packages that take long to import, and swallow what interrupts them."""
+    for package in ("zmq", "grpc"):
+        (tmp_path / f"{package}.py").write_text(SLOW_IMPORT)
+    process = spawn(script, *arguments, env={"PYTHONPATH": str(tmp_path)})
+    process.expect("importing")
+    process.interrupt()
+    process.send("go on")
+    assert process.wait(5) == 0
+    assert process.err == ""
+
+
+SLOW_IMPORT = """
+import contextlib, sys
+with contextlib.suppress(KeyboardInterrupt):
+    print("importing", flush=True)
+    sys.stdin.buffer.raw.readline()
+sys.path.remove(__file__.rpartition("/")[0])
+del sys.modules[__name__]
+__import__(__name__)
+"""
+
+
 # --- Each folder by itself ---
 
 
