@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import random
 import re
+import signal
 import sys
 import tarfile
 import tempfile
@@ -262,6 +263,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
     sys.stdout.reconfigure(line_buffering=True)
     results = {}
     with contextlib.suppress(KeyboardInterrupt):

@@ -160,12 +160,20 @@ def transfer(args: argparse.Namespace) -> str:
     )
 
 
+def say(line: str) -> None:
+    """Write a line to stdout, if there still is somebody to read it."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: list[str] | None = None) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.default_int_handler)
     try:
         args = parse_args(argv)
-        print(transfer(args))
+        say(transfer(args))
     except KeyboardInterrupt:
         print("client.py: interrupted, the file is not sent", file=sys.stderr)
         return 130

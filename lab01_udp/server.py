@@ -69,7 +69,8 @@ class FileUpload:
         say(f"Saved {self._final.name}: {self._size} bytes")
 
     def discard(self) -> None:
-        self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder is not ours any more
+            self._temporary.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # a full disk: what is buffered goes nowhere
             self._file.close()
 

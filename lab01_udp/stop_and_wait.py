@@ -206,7 +206,7 @@ class Sender:
 
 
 class Upload(Protocol):
-    """A file being received. Every method may raise OSError."""
+    """A file being received. `write` and `save` may raise OSError."""
 
     def write(self, data: bytes) -> object: ...
 
@@ -214,7 +214,7 @@ class Upload(Protocol):
         """Make it appear, whole and on disk, under its final name."""
 
     def discard(self) -> None:
-        """Remove every trace of it."""
+        """Remove every trace of it, as far as the system lets us."""
 
 
 @dataclass
@@ -232,7 +232,8 @@ class Receiver:
 
     Args:
         create: makes the Upload for a file name and size, or raises OSError.
-        buf_size: the largest datagram, in bytes, that the client at an address should send.
+        buf_size: the largest datagram, in bytes, that the client at an address should send; raises
+            OSError if there is no way to it.
     """
 
     def __init__(
@@ -263,10 +264,11 @@ class Receiver:
 
     def _open(self, start: Start, address: Hashable, now: float) -> Session:
         try:
+            buf_size = self._buf_size(address)
             upload = self._create(start.filename, start.total_size)
         except OSError as error:
             raise Refused(f"{start.filename}: {error.strerror or error}") from error
-        session = Session(start, self._buf_size(address), upload, start.seqno0 + 1, now)
+        session = Session(start, buf_size, upload, start.seqno0 + 1, now)
         self.receiving[address] = session
         if start.total_size == 0:
             self._save(session, address)

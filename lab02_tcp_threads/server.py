@@ -41,6 +41,7 @@ MAX_DIGITS = 1000
 MAX_TOKEN = 4096  # bytes: a client that sends more without a blank is cut off
 SLOW_DIGITS = 150  # numbers with more of them take milliseconds
 SWITCH_INTERVAL = 0.001  # s: how long a thread that computes may keep another one waiting
+TICK = 0.5  # s: a signal just before accept() waits would not end the wait
 ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
 INTEGER = re.compile(rb"[+-]?[0-9]{1,%d}" % MAX_DIGITS)
 WHITE_SPACE = (b" ", b"\n", b"\r", b"\t", b"\v", b"\f")
@@ -228,9 +229,12 @@ def say(line: str) -> None:
 
 def serve(listener: socket.socket, queue) -> None:
     """Accept connections and put them into the queue until KeyboardInterrupt."""
+    listener.settimeout(TICK)
     while True:
         try:
             sock, address = listener.accept()
+        except TimeoutError:
+            continue
         except OSError:  # no file descriptor is left: some client will go
             time.sleep(ACCEPT_PAUSE)
             continue

@@ -11,8 +11,12 @@ import signal
 import sys
 import threading
 
-import zmq
-from zmq.utils.monitor import recv_monitor_message
+# Held back until main() is ready: some imports swallow an exception that comes upon them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+import zmq  # noqa: E402
+from zmq.utils.monitor import recv_monitor_message  # noqa: E402
 
 try:
     import readline
@@ -25,6 +29,7 @@ CONFIRM_TIMEOUT = 3.0  # s: a server that has just started gives its workers 2 s
 ANSWER_TIMEOUT = 2.0  # s
 MAX_LINE = 60_000  # bytes
 REFUSED = "no worker takes"
+ANSWERS = {"isprime": "{} is ", "gcd": "gcd for {} {} is "}  # by the first word of the line
 COMMANDS = "commands: isprime N, gcd A B, anything else that a worker takes, help, exit"
 
 
@@ -78,9 +83,16 @@ class Answers(threading.Thread):
 
 
 def is_answer(answer: str, line: str) -> bool:
-    """Tell whether an answer names the arguments of a line, in their order."""
+    """Tell whether an answer is to this line, and not to what somebody else has asked.
+
+    Answers to commands of other workers only have to name the arguments, in their order.
+    """
+    keyword, *arguments = line.split()
+    form = ANSWERS.get(keyword)
+    if form and form.count("{}") == len(arguments):
+        return answer.startswith((form.format(*arguments), line))
     words = iter(answer.split())
-    return all(argument in words for argument in line.split()[1:])
+    return all(argument in words for argument in arguments)
 
 
 def printable(text: str) -> str:
@@ -192,7 +204,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     sys.stdin.reconfigure(errors="replace")
     context = zmq.Context()
@@ -200,10 +212,11 @@ def main(argv: list[str] | None = None) -> int:
     client = Client(context, args.host, args.client_inputs, args.client_outputs)
     with contextlib.suppress(BrokenPipeError):
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             client.cmdloop()
         except KeyboardInterrupt:
             client.leave_prompt()
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     client.requests.close()
     context.term()

@@ -15,10 +15,15 @@ import signal
 import sys
 import time
 
-import zmq
+# Held back until main() is ready: some imports swallow an exception that comes upon them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+import zmq  # noqa: E402
 
 MAX_LINE = 1 << 16  # bytes from a client; a longer message ends its connection
 MAX_ANSWER = 1 << 17  # bytes from a worker
+TICK = 500  # ms: a signal just before the poller waits would not end the wait
 GRACE = 2.0  # s after the start, in which workers may still be on their way
 NAMES = ("client_inputs", "client_outputs", "worker_inputs", "worker_outputs")
 
@@ -62,11 +67,11 @@ class Broker:
             if self.line is not None:
                 self.offer(self.line)
 
-    def patience(self) -> float | None:
-        """Return for how many milliseconds there is nothing to do but wait; None is for ever."""
+    def patience(self) -> float:
+        """Return for how many milliseconds there is nothing to do but wait."""
         if self.line is None:
-            return None
-        return max(0.0, self.grace_ends - time.monotonic()) * 1000
+            return TICK
+        return min(TICK, max(0.0, self.grace_ends - time.monotonic()) * 1000)
 
     def publish(self, answer: list[bytes]) -> None:
         """Pass an answer on to all clients, those included who have just come."""
@@ -135,11 +140,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         broker = Broker(context, args.host, [getattr(args, name) for name in NAMES])
         named = map(" ".join, zip(NAMES, broker.addresses, strict=True))
         say("Listening on " + ", ".join(named))
@@ -150,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in STOP_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         context.destroy(linger=0)
 

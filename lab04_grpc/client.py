@@ -10,9 +10,13 @@ import re
 import signal
 import sys
 
-import rpc
-from google.protobuf import text_format
-from rpc import grpc
+# Held back until main() is ready: some imports swallow an exception that comes upon them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+import rpc  # noqa: E402
+from google.protobuf import text_format  # noqa: E402
+from rpc import grpc  # noqa: E402
 
 with contextlib.suppress(ImportError):  # line editing and history, where the system has it
     import readline  # noqa: F401
@@ -118,17 +122,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
     sys.stdin.reconfigure(errors="replace")
     address = rpc.join_address(*args.server)
     with contextlib.suppress(BrokenPipeError), rpc.open_channel(address) as channel:
         client = Client(address, channel)
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             client.cmdloop()
         except KeyboardInterrupt:
             client.leave_prompt()
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     with contextlib.suppress(BrokenPipeError):
         say("Shutting down")

@@ -11,9 +11,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import rpc
-from primes import is_prime
-from rpc import grpc
+# Held back until main() is ready: some imports swallow an exception that comes upon them.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+import rpc  # noqa: E402
+from primes import is_prime  # noqa: E402
+from rpc import grpc  # noqa: E402
 
 messages, services = rpc.compile_proto("service.proto")
 

@@ -12,7 +12,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--labs",
         metavar="DIR",
-        help="test the six lab folders below DIR instead of our own (assignment's tests only)",
+        help="--labs=DIR: test the lab folders below DIR instead of ours (assignment's tests only)",
     )
 
 

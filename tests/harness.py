@@ -10,13 +10,16 @@ Every process carries MARK in its environment, by which `leftovers` finds even o
 
 import codecs
 import contextlib
+import fcntl
 import importlib.util
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -51,11 +54,51 @@ def wait_until(fact: Callable[[], object], what: str = "", timeout: float = PATI
     return value
 
 
+class Ports:
+    """Free ports that nobody takes between our choice and the start of a server.
+
+    A port which the system has just given out it may give to the next who asks. These lie below
+    the range that Linux gives out, and a byte of a common file, locked for each until our process
+    ends, keeps other runs of the suite away from them.
+    """
+
+    RANGE = range(10_000, 32_768)
+
+    def __init__(self):
+        path = Path(tempfile.gettempdir()) / f"labs-test-ports-{os.getuid()}"
+        self._locks = path.open("ab")  # noqa: SIM115
+        self._given: set[int] = set()
+
+    def take(self, kind: socket.SocketKind) -> int:
+        while True:
+            port = random.choice(self.RANGE)
+            if port not in self._given and self._lock(port) and self._binds(port, kind):
+                self._given.add(port)
+                return port
+
+    def _lock(self, port: int) -> bool:
+        try:
+            fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        return True
+
+    @staticmethod
+    def _binds(port: int, kind: socket.SocketKind) -> bool:
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+        return True
+
+
+_ports = Ports()
+
+
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port of 127.0.0.1 that the system has just given out."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port of 127.0.0.1 that is free, and for nobody but the caller."""
+    return _ports.take(kind)
 
 
 def listens(port: int) -> bool:
@@ -125,6 +168,7 @@ class Script:
         env: variables beside the inherited ones.
         deaf: read its stderr only after its end, as careless callers do.
         head: close its stdout after the first line, as `| head -1` does.
+        shut: close its stdout before it writes anything, as `| true` does.
     """
 
     def __init__(
@@ -136,9 +180,11 @@ class Script:
         tty: bool = False,
         deaf: bool = False,
         head: bool = False,
+        shut: bool = False,
     ):
         self.command = [sys.executable, str(path), *map(str, args)]
-        self.name = f"{path.parent.name}/{path.name} {' '.join(map(str, args))}".strip()
+        name = f"{path.parent.name}/{path.name} {' '.join(map(str, args))}".strip()
+        self.name = name.encode("utf-8", "backslashreplace").decode()  # fit to be reported
         self.tty = tty
         key, _, value = MARK.partition("=")
         environment = {**os.environ, key: value, **(env or {})}
@@ -166,6 +212,9 @@ class Script:
             self.process.stdin.close()
             self.out_stream = Stream(self._adopt(self.process.stdout), head)
             self.err_stream = Stream(self._adopt(self.process.stderr))
+        if shut:
+            os.close(self.out_stream.fd)
+            self.out_stream.fd = os.open(os.devnull, os.O_RDONLY)
         self.out_stream.thread.start()
         if not tty and not deaf:
             self.err_stream.thread.start()
@@ -277,7 +326,6 @@ class Script:
 
 def _take_terminal() -> None:
     """In the child: make the new terminal the one whose Ctrl-C reaches it."""
-    import fcntl
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -1,8 +1,10 @@
 """The demonstration itself, as a newcomer runs it."""
 
+import signal
+
 import pytest
 
-from tests.harness import ROOT
+from tests.harness import ROOT, leftovers, wait_until
 
 pytestmark = pytest.mark.ours
 
@@ -28,9 +30,12 @@ def test_a_lab_that_there_is_not_is_one_line(spawn):
     assert demo.err.count("\n") == 1
 
 
-def test_ctrl_c_ends_the_demo_and_all_it_started(spawn):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_demo_and_all_it_started(spawn, signum):
     demo = spawn(ROOT / "demo.py", 1)
     demo.expect("Listening")
-    demo.interrupt()
+    others = set(leftovers())
+    demo.signal(signum)
     assert demo.wait(10) == 130
     assert "Traceback" not in demo.err
+    wait_until(lambda: not others & set(leftovers()), "its children to end")

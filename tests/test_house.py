@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -39,7 +40,11 @@ PURE = {
 
 
 @pytest.mark.parametrize("script", [script for script, _ in SERVERS + OTHERS])
-@pytest.mark.parametrize("arguments", [["--nonsense"], ["1"] * 9, ["\udcff", "\udcff"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--nonsense"], ["1"] * 9, ["\udcff", "\udcff"]],
+    ids=["unknown option", "too many", "undecodable"],
+)
 def test_a_wrong_command_line_is_one_line_on_stderr_and_exit_2(spawn, script, arguments):
     process = spawn(script, *arguments)
     assert process.wait() == 2
@@ -178,6 +183,43 @@ def test_a_closed_stdout_stops_no_server_and_gives_no_traceback(spawn, script, a
     assert process.err == ""
 
 
+@pytest.mark.parametrize(
+    "script, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
+)
+def test_a_client_whose_output_nobody_reads_still_does_its_work(spawn, tmp_path, script, more):
+    (tmp_path / "source").write_bytes(b"x" * 100)
+    server = spawn(f"{script}/server.py", 0, cwd=tmp_path)
+    client = spawn(
+        f"{script}/client.py", f"127.0.0.1:{server.port()}", *more, cwd=tmp_path, shut=True
+    )
+    assert client.wait() == 0
+    assert client.err == ""
+
+
+@pytest.mark.parametrize("script, arguments", [*SERVERS[2:], *OTHERS[2:]])
+def test_ctrl_c_during_the_imports_is_not_lost(spawn, tmp_path, script, arguments):
+    """Packages that take long to import, and swallow what interrupts them."""
+    for package in ("zmq", "grpc"):
+        (tmp_path / f"{package}.py").write_text(SLOW_IMPORT)
+    process = spawn(script, *arguments, env={"PYTHONPATH": str(tmp_path)})
+    process.expect("importing")
+    process.interrupt()
+    process.send("go on")
+    assert process.wait(5) == 0
+    assert process.err == ""
+
+
+SLOW_IMPORT = """
+import contextlib, sys
+with contextlib.suppress(KeyboardInterrupt):
+    print("importing", flush=True)
+    sys.stdin.buffer.raw.readline()
+sys.path.remove(__file__.rpartition("/")[0])
+del sys.modules[__name__]
+__import__(__name__)
+"""
+
+
 # --- Each folder by itself ---
 
 
@@ -268,6 +310,26 @@ def test_every_copy_reads_addresses_alike(path, text, expected):
     assert load(path).parse_address(text) == expected
 
 
-def test_free_port_gives_ports_that_can_be_bound():
+def test_free_port_gives_each_port_once_and_to_one_process_only():
+    ports = [free_port() for _ in range(500)]
+    assert len(set(ports)) == 500
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", free_port()))
+        sock.bind(("127.0.0.1", ports[0]))
+    again = f"from tests.harness import _ports; print([p for p in {ports} if _ports._lock(p)])"
+    assert python("-c", again) == "[]\n"
+
+
+def test_solutions_elsewhere_are_tested_and_missing_folders_skipped(tmp_path):
+    """With the command that the README names."""
+    folder = shutil.copytree(ROOT / "lab02_tcp_threads", tmp_path / "lab02_tcp_threads")
+    (folder / "client.py").write_text("print('Completed')")  # no solution
+    chosen = "no_server_ends or ctrl_c_stops_the_server_with or silent_session or pass_the_queue"
+    result = python("-m", "pytest", f"--labs={tmp_path}", "-n", "0", "-k", chosen)
+    assert "FAILED tests/test_lab02_scripts.py::test_no_server_ends_the_client" in result
+    assert "1 failed, 1 passed, 1 skipped" in result
+
+
+def python(*arguments):
+    """Return the output of another Python, run in the project's root."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout

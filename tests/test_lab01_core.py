@@ -13,7 +13,8 @@ class Uploads(dict):
 
     def __init__(self):
         self.open = []
-        self.full = False
+        self.full = False  # now
+        self.fills_up = False  # before the file is on disk
 
     def create(self, filename, total_size):
         upload = MemoryUpload(self, filename)
@@ -31,6 +32,8 @@ class MemoryUpload:
         self.data += data
 
     def save(self):
+        if self.uploads.fills_up:
+            raise OSError(28, "No space left on device")
         self.uploads[self.filename] = self.data
         self.uploads.open.remove(self)
 
@@ -112,7 +115,8 @@ def test_data_may_contain_anything(delimiter, data):
 
 
 @pytest.mark.parametrize(
-    "datagram", [b"d", b"d | 1", b"d | x | ", b"d |1 | a", b"d | -1 | a", b"d | " + b"1" * 99]
+    "datagram",
+    [b"d", b"d | 1", b"d | x | ", b"d |1 | a", b"d---1 | a", b"d | -1 | a", b"d | " + b"1" * 99],
 )
 def test_a_malformed_data_message_is_refused_without_harm(receiver, uploads, datagram):
     receiver.receive(b"s | 0 | a | 3", "client", 0.0)
@@ -157,7 +161,9 @@ def test_the_client_sends_start_then_numbered_data_that_fills_the_buffer():
     assert sender.data(b"6789", 0.0) == b"d | 10 | 6789"
     assert not sender.finished
     assert sender.receive(b"a | 11")
-    assert sender.finished
+    assert sender.finished and sender.sent == 10
+    sender.receive(b"a | 11")
+    assert sender.finished and sender.sent == 10
 
 
 def test_a_longer_seqno_leaves_less_room_for_data():
@@ -346,12 +352,40 @@ def test_a_finished_session_appends_nothing(receiver, uploads):
     assert uploads == {"a": b"abc"}
 
 
-def test_a_full_disk_abandons_the_session_without_an_ack(receiver, uploads):
-    receiver.receive(b"s | 0 | a | 6", "client", 0.0)
-    uploads.full = True
+def test_a_late_duplicate_of_the_start_opens_no_second_session(receiver, uploads):
+    receiver.receive(b"s | 0 | a | 3", "client", 0.0)
+    receiver.receive(b"d | 1 | abc", "client", 0.0)
+    assert receiver.receive(b"s | 0 | a | 3", "client", 0.1) == b"a | 1 | 100"
+    assert not uploads.open and not receiver.receiving
+
+
+def test_a_finished_session_ends_when_its_client_begins_another(receiver):
+    receiver.receive(b"s | 0 | a | 3", "client", 0.0)
+    receiver.receive(b"d | 1 | abc", "client", 0.0)
+    receiver.receive(b"s | 0 | b | 1", "client", 0.1)
+    with pytest.raises(core.Refused, match="more bytes"):
+        receiver.receive(b"d | 1 | xyz", "client", 0.1)
+    with pytest.raises(core.Refused, match="without a session"):
+        receiver.receive(b"d | 1 | abc", "client", 0.1)
+
+
+@pytest.mark.parametrize("when", ["full", "fills_up"])
+def test_a_full_disk_abandons_the_session_without_an_ack(receiver, uploads, when):
+    receiver.receive(b"s | 0 | a | 3", "client", 0.0)
+    setattr(uploads, when, True)
     with pytest.raises(core.Refused, match="No space"):
         receiver.receive(b"d | 1 | abc", "client", 0.0)
     assert uploads == {} and not uploads.open and not receiver.receiving
+
+
+def test_a_client_to_which_there_is_no_way_is_refused_and_leaves_no_file(uploads):
+    def no_way(address):
+        raise OSError(101, "Network is unreachable")
+
+    receiver = core.Receiver(uploads.create, no_way)
+    with pytest.raises(core.Refused, match="unreachable"):
+        receiver.receive(b"s | 0 | a | 3", "client", 0.0)
+    assert not uploads.open and not receiver.receiving
 
 
 def test_sessions_beyond_the_cap_are_refused_until_one_is_silent_for_a_second(receiver):

@@ -278,10 +278,13 @@ def test_the_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
         monkeypatch.setattr(
             os, name, lambda *args, name=name, real=real: done.append(name) or real(*args)
         )
-    upload = module.Folder(tmp_path).create("a", 3)
-    upload.write(b"abc")
+    monkeypatch.setattr(module, "SYNC_EVERY", 100)
+    upload = module.Folder(tmp_path).create("a", 250)
+    for _ in range(5):
+        upload.write(bytes(50))
+    assert done == ["fsync"] * 2  # little is left to do before the last ack
     upload.save()
-    assert done == ["fsync", "replace", "fsync"]  # the file, its name, the folder that holds it
+    assert done[2:] == ["fsync", "replace", "fsync"]  # the file, its name, the folder it is in
 
 
 @pytest.mark.ours
@@ -351,6 +354,71 @@ def test_what_is_refused_gets_a_log_line_and_no_ack(server, tmp_path):
         server.expect_err("No space left")
         client.start(b"good", 1)
         assert client.ask(b"d | 1 | x") == b"a | 2"
+
+
+@pytest.mark.ours
+def test_a_client_that_cannot_be_answered_does_not_stop_the_server():
+    module = load(ROOT / "lab01_udp/server.py")
+    datagrams = [(b"s | 0 | a | 3", ("192.0.2.1", 0)), (b"s | 0 | b | 3", ("192.0.2.1", 9))]
+    sent = []
+
+    class Wire:
+        def setsockopt(self, *option):
+            pass
+
+        def recvfrom(self, size):
+            if not datagrams:
+                raise KeyboardInterrupt
+            return datagrams.pop(0)
+
+        def sendto(self, datagram, address):
+            if not address[1]:
+                raise OSError(22, "Invalid argument")
+            sent.append((datagram, address))
+
+    receiver = module.Receiver(lambda name, size: None, lambda address: 1000)
+    with pytest.raises(KeyboardInterrupt):
+        module.serve(Wire(), receiver)
+    assert sent == [(b"a | 1 | 1000", ("192.0.2.1", 9))]
+
+
+@pytest.mark.ours
+def test_a_folder_that_vanishes_in_mid_transfer_does_not_stop_the_server(spawn, tmp_path):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    server = spawn(SERVER, 0, "--dir", folder)
+    with RawClient(server.port()) as client:
+        client.start(b"a", 4)
+        folder.rename(tmp_path / "moved")
+        folder.write_text("not a folder")
+        server.expect_err("a: abandoned, the client is silent")
+        assert client.ask(b"s | 0 | b | 4", timeout=0.1) is None
+        server.expect_err("refused: b: Not a directory")
+        folder.unlink()
+        (tmp_path / "moved").rename(folder)
+        client.start(b"c", 0)
+    assert (folder / "c").exists()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("mtu, offer", [(1500, 1472), (9000, 8972), (65536, 65507)])
+def test_the_offer_is_what_the_path_carries_unfragmented(monkeypatch, mtu, offer):
+    module = load(ROOT / "lab01_udp/server.py")
+    asked = []
+
+    class Probe(socket.socket):
+        def connect(self, address):
+            asked.append(address)
+
+        def getsockopt(self, level, option):
+            assert (level, option) == (socket.IPPROTO_IP, 14)  # IP_MTU, see ip(7)
+            return mtu
+
+    monkeypatch.setattr(module.socket, "socket", Probe)
+    assert module.path_buf_size(("192.0.2.1", 9)) == offer
+    assert asked == [("192.0.2.1", 9)]
+    monkeypatch.setattr(module.sys, "platform", "somewhere else")
+    assert module.path_buf_size(("192.0.2.1", 9)) == 1472  # not to be known there
 
 
 @pytest.mark.ours

@@ -9,7 +9,7 @@ import signal
 import pytest
 import zmq
 
-from tests.harness import free_port, listens, wait_until
+from tests.harness import Failure, free_port, listens, wait_until
 
 SERVER, PRIME, GCD, CLIENT = (
     f"lab03_zmq/{name}.py" for name in ("server", "prime", "gcd", "client")
@@ -36,6 +36,17 @@ class Parts:
 
     def client(self, **options):
         return self.spawn(CLIENT, *self.ports[:2], **options)
+
+
+def ask(client, line, answer):
+    """Type a line until its answer comes: the first may be lost to a subscription that is late."""
+
+    def answered():
+        client.send(line)
+        with contextlib.suppress(Failure):
+            return client.expect(answer, timeout=1.0)
+
+    wait_until(answered, f"{answer!r} in answer to {line!r}")
 
 
 @pytest.fixture
@@ -107,17 +118,14 @@ class Hand:
     ],
 )
 def test_a_command_from_the_terminal_is_answered(pipeline, command, answer):
-    client = pipeline.client()
-    client.send(command)
-    client.expect(f"{answer}$")
+    ask(pipeline.client(), command, rf"\b{answer}$")
 
 
 def test_two_clients_work_at_the_same_time(pipeline):
     first, second = pipeline.client(), pipeline.client()
-    first.send("isprime 101")
-    second.send("gcd 100 75")
-    first.expect("101 is prime")
-    second.expect("gcd for 100 75 is 25")
+    ask(first, "isprime 101", r"\b101 is prime$")
+    ask(second, "gcd 100 75", r"\bgcd for 100 75 is 25$")
+    ask(first, "isprime 100", r"\b100 is not prime$")
 
 
 def test_our_own_sockets_on_the_wire_get_an_answer(pipeline):
@@ -195,6 +203,31 @@ def test_from_a_pipe_every_line_is_answered_before_the_next_and_none_is_missing(
     assert len(client.lines) == 200
     assert [line.split()[0] for line in client.lines[:100]] == [str(n) for n in range(100)]
     assert [line.split()[2] for line in client.lines[100:]] == [str(n) for n in range(100)]
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "line, other", [("isprime 7", "gcd for 14 7 is 7"), ("gcd 3 5", "gcd for 1 3 is 5 and more")]
+)
+def test_the_answer_to_another_client_is_not_taken_for_ones_own(parts, line, other):
+    with Hand() as hand:
+        requests, inputs_port = hand.bind(zmq.REP)
+        outputs, outputs_port = hand.bind(zmq.XPUB)
+        client = parts.spawn(CLIENT, inputs_port, outputs_port)
+        client.write(f"{line}\nlast 1")
+        client.close_stdin()
+        assert requests.poll(20_000) and requests.recv() == line.encode()
+        requests.send(b"ok")
+        outputs.send(other.encode())
+        client.expect(other)
+        assert not requests.poll(200)  # it still waits
+        own = "7 is prime" if line == "isprime 7" else "gcd for 3 5 is 1"
+        outputs.send(own.encode())
+        assert requests.poll(1000) and requests.recv() == b"last 1"
+        requests.send(b"ok")
+        outputs.send(b"1 was last")
+        assert client.wait() == 0
+    assert client.lines == [other, own, "1 was last"]
 
 
 @pytest.mark.ours

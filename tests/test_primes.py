@@ -1,5 +1,8 @@
 """The primality test that labs 2, 3 and 4 share, against independent tables and a sieve."""
 
+import threading
+import time
+
 import pytest
 
 from tests.harness import ROOT, load
@@ -111,3 +114,21 @@ def test_the_lucas_test_alone_has_its_known_exceptions_and_no_others():
 def test_a_composite_made_to_fool_fixed_bases_does_not_fool_the_lucas_test():
     assert all(primes._passes_miller_rabin(ARNAULT, base) for base in primes.SMALL_PRIMES)
     assert not primes.is_prime(ARNAULT)
+
+
+@pytest.mark.parametrize("half", ["_passes_miller_rabin", "_passes_lucas"])
+def test_above_the_proven_range_both_halves_of_the_test_have_to_pass(monkeypatch, half):
+    monkeypatch.setattr(primes, half, lambda n, base=2: True)
+    assert not primes.is_prime((2**89 - 1) * (2**107 - 1))
+    assert primes.is_prime(2**127 - 1)
+
+
+def test_a_large_number_does_not_keep_other_threads_waiting():
+    number = 2**9941 - 1
+    thread = threading.Thread(target=primes._power, args=(3, number, number))
+    thread.start()
+    turns = 0
+    while thread.is_alive():
+        turns += 1
+        time.sleep(0.001)
+    assert turns > 10  # with pow() it is two or three
