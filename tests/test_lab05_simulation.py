@@ -19,9 +19,7 @@ from tests.simnet import Network, Simulation
 pytestmark = pytest.mark.ours
 
 member = harness.load(harness.ROOT / "lab05_chord/member.py")
-chord, messages, membership = (
-    sys.modules[name] for name in ("chord", "messages", "membership")
-)
+chord, messages, membership = (sys.modules[name] for name in ("chord", "messages", "membership"))
 
 
 # --- coroutines in virtual time ---
@@ -402,7 +400,9 @@ def nothing(world):
 def crash(world, at_most=1):
     """kill -9 one node or two, and give the ring time to heal."""
     nodes = world.nodes(paused=True)
-    for process in world.random.sample(nodes, min(len(nodes) - 3, world.random.randint(1, at_most))):
+    for process in world.random.sample(
+        nodes, min(len(nodes) - 3, world.random.randint(1, at_most))
+    ):
         process.kill()
     world.run(world.sim.now + 8)
 
@@ -429,7 +429,7 @@ def kill_registry(world):
         world.run(world.sim.now + 9)
 
 
-SEEDS = range(int(__import__('os').environ.get('A',0)),int(__import__('os').environ.get('B',60)))
+SEEDS = range(int(__import__("os").environ.get("A", 0)), int(__import__("os").environ.get("B", 60)))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
