@@ -6,15 +6,15 @@ The second argument is m: ids are the integers 0 to 2**m - 1.
 """
 
 import argparse
-import asyncio
 import random
 import signal
 import sys
-
-from rpc import bind, block_stop_signals, join_address, parse_address, parse_port
-from wire import Loop, assigned, from_message, messages, new_server, say, services, to_message
+import threading
+import time
 
 from membership import Membership
+from rpc import bind, block_stop_signals, join_address, parse_address, parse_port
+from wire import Threads, assigned, from_message, messages, new_server, say, services, to_message
 
 TICK = 0.1  # s
 LARGEST_M = 32
@@ -24,70 +24,48 @@ SEED = 0  # so that the ids of a ring are the same in every run
 class Servicer(services.RegistryServiceServicer):
     """Every call is one of the rules in membership.py."""
 
-    def __init__(self, membership: Membership):
+    def __init__(self, threads: Threads, membership: Membership):
+        self.threads = threads
         self.membership = membership
 
-    async def register(self, request, context):
+    def register(self, request, context):
         """Give a node its id, or -1."""
-        reply = await self.membership.register(from_message(request))
+        reply = self.threads.do(self.membership.register, from_message(request))
         if reply.view:
             say(assigned(reply.id, reply.view))
         return to_message(reply)
 
-    async def deregister(self, request, context):
+    def deregister(self, request, context):
         """Let a node go."""
-        reply = self.membership.deregister(from_message(request))
+        reply = self.threads.do(self.membership.deregister, from_message(request))
         say(reply.message, file=sys.stderr)
         return to_message(reply)
 
-    async def populate_finger_table(self, request, context):
+    def populate_finger_table(self, request, context):
         """Tell a node its predecessor and its fingers; take it as a sign of life."""
-        return to_message(self.membership.populate_finger_table(from_message(request)))
+        question = from_message(request)
+        return to_message(self.threads.do(self.membership.populate_finger_table, question))
 
-    async def restore(self, request, context):
+    def restore(self, request, context):
         """Learn the ring from its nodes."""
         before = self.membership.view
-        reply = self.membership.restore(from_message(request))
+        reply = self.threads.do(self.membership.restore, from_message(request))
         if self.membership.view is not before:
             count = len(self.membership.view.members)
             say(f"learned of a ring of {count} from its nodes", file=sys.stderr)
         return to_message(reply)
 
-    async def get_chord_info(self, request, context):
+    def get_chord_info(self, request, context):
         """List the nodes in order of joining."""
         return messages.Nodes(nodes=[to_message(node) for node in self.membership.view.members])
 
 
-async def drop_the_silent(membership: Membership) -> None:
+def drop_the_silent(threads: Threads, membership: Membership) -> None:
     """Let the registry notice that time passes."""
     while True:
-        for node in membership.tick():
+        for node in threads.do(membership.tick):
             say(f"node {node.id} at {node.address} is silent, it is out", file=sys.stderr)
-        await asyncio.sleep(TICK)
-
-
-async def serve(host: str, port: int, m: int, stop_signals: set[signal.Signals]) -> int:
-    """Run the registry until a stop signal comes; return the exit status."""
-    stop = asyncio.Event()
-    for number in stop_signals:
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
-    server = new_server()
-    try:
-        port = bind(server, host, port)
-    except OSError as error:
-        say(f"Registry.py: {error}", file=sys.stderr)
-        return 1
-    random.seed(SEED)
-    membership = Membership(Loop(), m)
-    services.add_RegistryServiceServicer_to_server(Servicer(membership), server)
-    await server.start()
-    say(f"Registry listens on {join_address(host, port)}")
-    ticks = asyncio.ensure_future(drop_the_silent(membership))
-    await stop.wait()
-    ticks.cancel()
-    await server.stop(grace=None)
-    return 0
+        time.sleep(TICK)
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
@@ -119,7 +97,23 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     stop_signals = block_stop_signals()
-    return asyncio.run(serve(*args.address, args.m, stop_signals))
+    host, port = args.address
+    server = new_server()
+    try:
+        port = bind(server, host, port)
+    except OSError as error:
+        say(f"Registry.py: {error}", file=sys.stderr)
+        return 1
+    random.seed(SEED)
+    threads = Threads()
+    membership = Membership(threads, args.m)
+    services.add_RegistryServiceServicer_to_server(Servicer(threads, membership), server)
+    server.start()
+    threading.Thread(target=drop_the_silent, args=(threads, membership), daemon=True).start()
+    say(f"Registry listens on {join_address(host, port)}")
+    signal.sigwait(stop_signals)
+    server.stop(grace=None)
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ operations. Why they are as they are stands at the top of chord.py.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from chord import (
     BEAT,
@@ -46,6 +47,8 @@ SOONEST_BEAT = 0.05  # s between two questions out of turn
 BATCH_BYTES = 1_000_000  # about so much goes into one message, or else one record
 OPERATIONS_KEPT = 8  # operation numbers stored with a record
 EPOCH = 2**32  # versions of one epoch
+DEMOTION = 2**62  # more than any version
+MISSING = -(2**63)  # the version of no record
 
 
 class Member:
@@ -67,12 +70,12 @@ class Member:
         self.view = View()
         self.served_after: int | None = None  # it serves (served_after, id]; None: nothing yet
         self.settled = 0  # the last epoch in which it and its successors agreed on its arc
-        self.in_doubt = False  # a write was not acknowledged, and a replica may have it
         self.settling = self.joining = self.leaving = False
         # what it stores
         self.records: dict[str, Record] = {}
         self.counter = 0  # of versions and of operations
         self.writing: set[str] = set()  # keys for which holders are being asked
+        self.doubts: set[str] = set()  # keys for which a holder may have a write that failed
         self.swept = host.now()
         self.swept_epoch = 0
         self.old_tombstones: set[Record] = set()
@@ -92,6 +95,8 @@ class Member:
             return reply
         if sent - self.leave_since > TOMBSTONE_LIFE:
             self.records.clear()
+        self.records = {key: _demoted(record) for key, record in self.records.items()}
+        self.doubts.clear()
         self.id, self.view, self.born = reply.id, reply.view, reply.view.epoch
         self.served_after, self.settled = None, 0
         self.leave_since = sent
@@ -211,10 +216,8 @@ class Member:
             self.served_after = None
             self.ask_soon()
             return
-        predecessor = view.predecessor(self.id).id
-        if self.served_after is not None and predecessor != self.id:
-            if between(predecessor, self.served_after, self.id):
-                self.served_after = predecessor
+        if self.served_after is not None and view.predecessor(self.id).id != self.id:
+            self.served_after = self._later(self.served_after, view.predecessor(self.id).id)
         if self.settled == old.epoch and view.surroundings(self.id) == old.surroundings(self.id):
             self.settled = view.epoch
             return
@@ -222,23 +225,23 @@ class Member:
         # Who is before me may have new surroundings too; it tells the one before it.
         self.host.spawn(self._try(view.predecessor(self.id), "install", view))
 
+    def _later(self, one: int, other: int) -> int:
+        """Return which of two ids I come to last, clockwise, on the way to my own."""
+        return other if between(other, one, self.id) else one
+
     async def settle(self) -> None:
         """Agree with my successors on every record of my arc, then serve it."""
         if self.settling:
             return
         self.settling = True
         try:
-            while self.is_member() and (self.in_doubt or self.settled < self.view.epoch):
-                view, self.in_doubt = self.view, False
+            while self.is_member() and (self.doubts or self.settled < self.view.epoch):
+                view = self.view
                 try:
-                    agreed = await self._agree(view)
+                    agreed = await self._agree(view) and await self._resolve_doubts()
                 except Unreachable:
                     agreed = False
-                if agreed and view is self.view:
-                    self.served_after = view.predecessor(self.id).id
-                    self.settled = view.epoch
-                elif view is self.view:
-                    self.in_doubt = True
+                if not agreed and view is self.view:
                     await self.host.sleep(RETRY_PAUSE[1])
                     self.ask_soon()
         finally:
@@ -246,29 +249,57 @@ class Member:
         await self.ask()  # tells the registry that I am settled
 
     async def _agree(self, view: View) -> bool:
-        """Bring my successors and me to the same, newest records of my arc."""
-        after, heirs = view.predecessor(self.id).id, view.next_nodes(self.id)
+        """Bring my successors and me to the same records of my arc.
+
+        Of what I serve, my own records are right. Of the rest the newest are; those on which we
+        do not agree are written anew, so that no copy left elsewhere is ever newer.
+        """
+        predecessor, heirs = view.predecessor(self.id), view.next_nodes(self.id)
         if self.settled < self.born:  # a newcomer: who is before me has a new successor
-            self.host.spawn(self._try(view.predecessor(self.id), "install", view))
-        theirs = await self.host.gather(*(self._versions(view, n, after, self.id) for n in heirs))
+            self.host.spawn(self._try(predecessor, "install", view))
+        arc = predecessor.id, self.id
+        theirs = await self.host.gather(*(self._versions(view, heir, *arc) for heir in heirs))
         if None in theirs:
             return False
-        found: dict[str, Record] = {}
+        newest = await self._collect(view, heirs, theirs)
+        own = {record.key: record for record in self.records_on(*arc) if self.owns(record.key)}
         for heir, versions in zip(heirs, theirs, strict=True):
-            for record in await self._fetch(heir, versions, found):
-                _merge(found, record)
-        newest = {r.key: r for r in self.records_on(after, self.id)}
-        for record in found.values():
-            _merge(newest, record)
-        for heir, versions in zip(heirs, theirs, strict=True):
-            if not await self._push(view, heir, versions, newest):
+            if not await self._push(view, heir, versions, newest | own):
                 return False
         if view is not self.view or self.leaving:
             return False
-        for record in found.values():  # only now: what I serve, all holders have
-            if record.key not in self.writing:  # a write began without it, and will replace it
-                _merge(self.records, record)
+        for record in newest.values():  # only now: what I serve, all holders have
+            _merge(self.records, record)
+        self.served_after, self.settled = predecessor.id, view.epoch
         return True
+
+    async def _collect(self, view: View, heirs: list[Node], theirs: list[dict]) -> dict:
+        """Return the newest records of what is mine in this view, but not yet served."""
+        arc = view.predecessor(self.id).id, self.id
+        newest = {r.key: r for r in self.records_on(*arc) if not self.owns(r.key)}
+        known = [{key: record.version for key, record in newest.items()}, *theirs]
+        for heir, versions in zip(heirs, theirs, strict=True):
+            versions = {k: version for k, version in versions.items() if not self.owns(k)}
+            for record in await self._fetch(heir, versions, newest):
+                _merge(newest, record)
+        for key, record in newest.items():
+            versions = {of_one.get(key, MISSING) for of_one in known[key not in known[0] :]}
+            if len(versions) > 1:
+                newest[key] = replace(record, version=self._next_version(view))
+        return newest
+
+    async def _resolve_doubts(self) -> bool:
+        """Write anew what is true of keys in doubt, so that a write that failed stays so."""
+        for key in tuple(self.doubts):
+            if not self.owns(key):
+                self.doubts.discard(key)
+            elif key not in self.writing and not await self._rewrite(key):
+                return False
+        return True
+
+    def _next_version(self, view: View) -> int:
+        self.counter += 1
+        return view.epoch * EPOCH + self.counter
 
     async def _versions(self, view: View, node: Node, after: int, upto: int) -> dict | None:
         """Return what a node has on an arc, once it is in this view; None if that is old."""
@@ -278,14 +309,10 @@ class Member:
         self.install(reply.view)
         return {v.key: v.version for v in reply.versions} if reply.accepted else None
 
-    async def _fetch(self, node: Node, versions: dict[str, int], found: dict) -> list[Record]:
-        """Return the records of another node that are newer than mine and than those found."""
+    async def _fetch(self, node: Node, versions: dict[str, int], have: dict) -> list[Record]:
+        """Return the records of another node that are newer than those at hand."""
         records: list[Record] = []
-        wanted = [
-            key
-            for key, version in versions.items()
-            if version > max(_version(self.records, key), _version(found, key))
-        ]
+        wanted = [key for key, version in versions.items() if version > _version(have, key)]
         while wanted:
             copies = await self.host.call(node.address, "fetch", Keys(tuple(wanted)), HOP_TIMEOUT)
             records += copies.records
@@ -297,7 +324,7 @@ class Member:
 
     async def _push(self, view: View, node: Node, versions: dict, records: dict) -> bool:
         """Send a node the records that it lacks; return False if it is in another view."""
-        lacking = [r for r in list(records.values()) if r.version > versions.get(r.key, 0)]
+        lacking = [r for r in list(records.values()) if r.version > versions.get(r.key, MISSING)]
         for batch in batches(lacking):
             copies = Copies(node.id, view.epoch, batch)
             reply = await self.host.call(node.address, "replicate", copies, HOP_TIMEOUT)
@@ -353,17 +380,16 @@ class Member:
 
     async def _walk(self, operation: Operation) -> Outcome | None:
         """Go from hop to hop, around dead ones, until the owner answers; None: try again."""
-        avoid: tuple[int, ...] = ()
         node: Node | None = None  # None: myself
         for _ in range(2 * self.view.m + 2):
             try:
                 if node is None:
-                    outcome = await self.route(Operation(*_fields(operation), avoid))
+                    outcome = await self.route(operation)
                 else:
-                    request = Operation(*_fields(operation), avoid)
-                    outcome = await self.host.call(node.address, "route", request, HOP_TIMEOUT)
+                    outcome = await self.host.call(node.address, "route", operation, HOP_TIMEOUT)
             except Unreachable:
-                avoid, node = (*avoid, node.id), None
+                operation = replace(operation, avoid=(*operation.avoid, node.id))
+                node = None
                 self.ask_soon()
                 continue
             if outcome.epoch > self.view.epoch:
@@ -378,9 +404,9 @@ class Member:
         epoch = self.view.epoch
         if self.leaving or not self.is_member():
             return Outcome(Status.RETRY, epoch=epoch)
-        k = key_id(operation.key, self.view.m)
-        if self.serves(k):
+        if self.serves(operation.key):
             return await self._execute(operation)
+        k = key_id(operation.key, self.view.m)
         node = next_hop(self.view, self.id, k, operation.avoid)
         if node is None or node.id == self.id:  # no way, or mine but not settled
             return Outcome(Status.RETRY, epoch=epoch)
@@ -396,19 +422,25 @@ class Member:
                 return Outcome(Status.RETRY)
             success = record is not None and operation.number in record.operations
             if not success and present == (kind is Kind.REMOVE):
-                success = await self._write(operation, record)
+                text = operation.text if kind is Kind.SAVE else None
+                success = await self._write(key, text, operation.number)
                 if not success:
                     return Outcome(Status.RETRY)
+            elif not success and key in self.doubts and not await self._rewrite(key):
+                # What failed may have been this very operation: no "False" before it is undone.
+                return Outcome(Status.RETRY)
         text = record.text if kind is Kind.GET and present else ""
         return Outcome(Status.DONE, success, Node(self.id, self.address), text)
 
-    async def _write(self, operation: Operation, old: Record | None) -> bool:
+    async def _rewrite(self, key: str) -> bool:
+        old = self.records.get(key)
+        return await self._write(key, old.text if old else None)
+
+    async def _write(self, key: str, text: str | None, *number: str) -> bool:
         """Have all holders take a new record of a key in this epoch; only then it counts."""
-        view, key = self.view, operation.key
-        numbers = (*(old.operations if old else ()), operation.number)[-OPERATIONS_KEPT:]
-        text = operation.text if operation.kind is Kind.SAVE else None
-        self.counter += 1
-        record = Record(key, view.epoch * EPOCH + self.counter, text, numbers)
+        view, old = self.view, self.records.get(key)
+        numbers = (*(old.operations if old else ()), *number)[-OPERATIONS_KEPT:]
+        record = Record(key, self._next_version(view), text, numbers)
         self.writing.add(key)
         try:
             heirs = view.next_nodes(self.id)
@@ -416,10 +448,12 @@ class Member:
         finally:
             self.writing.discard(key)
         if not all(kept) or view is not self.view or self.leaving:
-            self.in_doubt = True
+            if self.owns(key):
+                self.doubts.add(key)
             self.ask_soon()
             self.host.spawn(self.settle())
             return False
+        self.doubts.discard(key)
         _merge(self.records, record)
         return True
 
@@ -438,10 +472,14 @@ class Member:
         """Tell whether I am in the ring, under this id, and not about to leave it."""
         return not self.leaving and id in (None, self.id) and self.id in self.view.by_id
 
-    def serves(self, k: int) -> bool:
-        """Tell whether I may answer for k now: mine, settled, and nobody thinks me dead."""
-        mine = self.served_after is not None and between(k, self.served_after, self.id)
-        return mine and self.host.now() - self.leave_since < LEASE
+    def owns(self, key: str) -> bool:
+        """Tell whether a key is on the arc that I am settled on."""
+        k = key_id(key, self.view.m)
+        return self.served_after is not None and between(k, self.served_after, self.id)
+
+    def serves(self, key: str) -> bool:
+        """Tell whether I may answer for a key now: it is mine, and nobody thinks me dead."""
+        return self.owns(key) and self.host.now() - self.leave_since < LEASE
 
     def records_on(self, after: int, upto: int) -> list[Record]:
         """Return my records of the keys on an arc."""
@@ -477,15 +515,19 @@ def batches(records: Iterable[Record]) -> Iterator[tuple[Record, ...]]:
         yield tuple(batch)
 
 
+def _demoted(record: Record) -> Record:
+    """Return a record as a node brings it back that was dropped: older than any in the ring.
+
+    It counts only where no holder is left who knows better, as when all nodes hung for a while.
+    """
+    return record if record.version < 0 else replace(record, version=record.version - DEMOTION)
+
+
 def _version(records: dict[str, Record], key: str) -> int:
-    return records[key].version if key in records else 0
+    return records[key].version if key in records else MISSING
 
 
 def _merge(records: dict[str, Record], record: Record) -> None:
     """Keep the newer of two records of a key."""
     if record.version > _version(records, record.key):
         records[record.key] = record
-
-
-def _fields(operation: Operation) -> tuple:
-    return operation.kind, operation.key, operation.text, operation.number

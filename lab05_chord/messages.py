@@ -20,9 +20,9 @@ class Refused(Unreachable):
 
 
 class Host(Protocol):
-    """All that the rules need of the world: asyncio and gRPC in the scripts, a simulation in tests.
+    """All that the rules need of the world: threads and gRPC in the scripts, a simulation in tests.
 
-    Between two awaits nothing else runs, so the rules need no locks.
+    Between two awaits no other rule runs, so the rules need no locks.
     """
 
     def now(self) -> float:

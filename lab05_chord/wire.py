@@ -1,15 +1,20 @@
-"""Between the rules' values (messages.py) and protobuf messages of the same names; and gRPC calls."""
+"""Between the rules and the world: their values as protobuf messages, their awaits as threads."""
 
-import asyncio
+import contextlib
 import enum
+import functools
+import inspect
+import operator
 import os
 import random
 import sys
+import threading
 import time
 import types
 import typing
-from collections.abc import Awaitable
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 
 import chord
@@ -21,125 +26,188 @@ messages, services = compile_proto("chord.proto")
 
 # A value may be larger than the 4 MB that gRPC takes by itself.
 ANY_LENGTH = ("grpc.max_receive_message_length", -1)
-# What the rules may call, and what they get.
-REGISTRY_CALLS = {
-    "register": values.Registered,
-    "deregister": values.Departed,
-    "populate_finger_table": values.Answer,
-    "restore": values.Departed,
-    "get_chord_info": None,
-}
-NODE_CALLS = {
-    "route": values.Outcome,
-    "digest": values.Versions,
-    "fetch": values.Copies,
-    "replicate": values.Accepted,
-    "install": values.Accepted,
-    "confirm": values.Accepted,
-}
+NODE_CALLS = {"route", "digest", "fetch", "replicate", "install", "confirm"}  # else the registry's
+# How many calls of a kind may hold a thread of a server at a time. An operation waits for hops
+# on other nodes, a hop that writes waits for copies on others: if either could take all threads,
+# nodes would wait for each other in a circle. Prompt calls wait for nobody.
+#   Why threads: a find over two hops takes 1.2 ms; in an event loop (grpc.aio) 1.5 ms.
+OPERATIONS = 600
+ROUTES = 300
+PROMPT = 100
 
 
 def to_message(value):
     """Return the protobuf message for a value of messages.py."""
-    cls = type(value)
-    arguments = {}
-    for name, inner, repeated in _plan(cls):
+    plan = _plan(type(value))
+    arguments = dict(zip(plan.plain, plan.get_plain(value), strict=True))
+    for name, inner, repeated in plan.others:
         field = getattr(value, name)
-        if field is None:
-            continue
-        if inner is None or isinstance(field, enum.Enum):
+        if field is None or inner is None:
             arguments[name] = field
         else:
             arguments[name] = [to_message(i) for i in field] if repeated else to_message(field)
-    return getattr(messages, cls.__name__)(**arguments)
+    return plan.message(**arguments)
 
 
 def from_message(message):
     """Return the value for a protobuf message; raise ValueError if it cannot be one."""
-    cls = getattr(values, type(message).__name__)
-    arguments = []
-    for name, inner, repeated in _plan(cls):
+    plan = _plan(getattr(values, type(message).__name__))
+    arguments = dict(zip(plan.plain, plan.get_plain(message), strict=True))
+    for name, inner, repeated in plan.others:
         field = getattr(message, name)
         if repeated:
-            field = tuple(map(from_message, field) if inner else field)
-        elif message.DESCRIPTOR.fields_by_name[name].has_presence and not message.HasField(name):
-            field = None
-        elif inner:
-            field = inner(field) if issubclass(inner, enum.Enum) else from_message(field)
-        arguments.append(field)
-    return cls(*arguments)
+            arguments[name] = tuple(map(from_message, field) if inner else field)
+        elif not message.HasField(name):
+            arguments[name] = None
+        else:
+            arguments[name] = from_message(field) if inner else field
+    for name, kind in plan.enums:
+        arguments[name] = kind(arguments[name])
+    return plan.value(**arguments)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to turn values of a class into messages and back."""
+
+    value: type
+    message: type
+    plain: list[str]  # fields that are the same in both; enums are integers in messages
+    get_plain: Callable[[object], tuple]
+    enums: list[tuple[str, type]]
+    others: list[tuple[str, type | None, bool]]  # name, class if it is a value, is it a tuple
 
 
 @lru_cache
-def _plan(cls: type) -> list[tuple[str, type | None, bool]]:
-    """Return (name, class if it is a value or an enum, whether it repeats) of every field."""
-    plan = []
+def _plan(cls: type) -> _Plan:
+    plain, enums, others = [], [], []
     hints = typing.get_type_hints(cls)
     for field in fields(cls):
-        hint = hints[field.name]
+        name, hint = field.name, hints[field.name]
         repeated = typing.get_origin(hint) is tuple
-        if repeated or isinstance(hint, types.UnionType):
+        optional = isinstance(hint, types.UnionType)
+        if repeated or optional:
             hint = typing.get_args(hint)[0]
-        nested = is_dataclass(hint) or issubclass(hint, enum.Enum)
-        plan.append((field.name, hint if nested else None, repeated))
-    return plan
+        if repeated or optional or is_dataclass(hint):
+            others.append((name, hint if is_dataclass(hint) else None, repeated))
+            continue
+        plain.append(name)
+        if issubclass(hint, enum.Enum):
+            enums.append((name, hint))
+    # With a name beside them (its class's, always there) the values come as a tuple in any case.
+    get = operator.attrgetter(*plain, "__class__")
+    return _Plan(
+        cls, getattr(messages, cls.__name__), plain, lambda it: get(it)[:-1], enums, others
+    )
 
 
-def new_server() -> grpc.aio.Server:
-    """Return a server that runs in the event loop.
+def new_server() -> grpc.Server:
+    """Return a server whose pool of threads grows only with the calls that wait in it."""
+    pool = ThreadPoolExecutor(max_workers=OPERATIONS + ROUTES + PROMPT)
+    return grpc.server(pool, options=[*SERVER_OPTIONS, ANY_LENGTH])
 
-    An operation waits at its entry node for hop after hop. With a thread each, a pool of any
-    size could fill up with operations that wait for each other's nodes; in the event loop
-    waiting costs nothing. Per call that takes 5 to 10 % more time than threads for a single
-    client, and 30 % less for sixteen (1950 instead of 1430 finds/s over two hops here).
+
+class Wait:
+    """What the rules await: a function that blocks, to be called without the lock."""
+
+    def __init__(self, block: Callable[[], object]):
+        self.block = block
+
+    def __await__(self):
+        return (yield self)
+
+
+class Threads:
+    """The rules' world (messages.Host) made of threads and gRPC.
+
+    Whoever calls a rule carries it out in its own thread: step by step under one lock, from one
+    await to the next, and waiting without it. So the rules never see two threads at a time.
     """
-    return grpc.aio.server(options=[*SERVER_OPTIONS, ANY_LENGTH])
-
-
-class Loop:
-    """The rules' world (messages.Host) made of asyncio and gRPC."""
 
     now = staticmethod(time.monotonic)
     draw = staticmethod(random.randint)
-    sleep = staticmethod(asyncio.sleep)
 
-    def __init__(self, joined=lambda id, view: None):
+    def __init__(self, joined: Callable[[int, chord.View], None] = lambda id, view: None):
         self.joined = joined
-        self._tasks: set[asyncio.Task] = set()
-        self._calls: dict = {}
+        self._lock = threading.Lock()
+        self._stubs: dict[str, tuple] = {}
 
-    async def gather(self, *awaitables: Awaitable) -> list:
-        return await asyncio.gather(*awaitables)
+    def do(self, rule: Callable, *arguments):
+        """Carry out a rule, which may be an `async` one, and return its result."""
+        with self._lock:
+            result = rule(*arguments)
+        return self.run(result) if inspect.iscoroutine(result) else result
 
-    def spawn(self, awaitable: Awaitable) -> None:
-        task = asyncio.ensure_future(awaitable)
-        self._tasks.add(task)  # the loop itself would forget it
-        task.add_done_callback(self._tasks.discard)
+    def run(self, coroutine: Coroutine):
+        """Carry out a coroutine of the rules to its end."""
+        resume, value = coroutine.send, None
+        while True:
+            try:
+                with self._lock:
+                    wait = resume(value)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                resume, value = coroutine.send, wait.block()
+            except values.Unreachable as error:
+                resume, value = coroutine.throw, error
 
-    async def call(self, address: str, method: str, request, timeout: float):
+    def spawn(self, awaitable: Coroutine) -> None:
+        threading.Thread(target=self._run_alone, args=(awaitable,), daemon=True).start()
+
+    def _run_alone(self, coroutine: Coroutine) -> None:
+        with contextlib.suppress(values.Unreachable):
+            self.run(coroutine)
+
+    def sleep(self, seconds: float) -> Wait:
+        return Wait(lambda: time.sleep(seconds))
+
+    def gather(self, *awaitables: Coroutine) -> Wait:
+        return Wait(lambda: self._gather(awaitables))
+
+    def _gather(self, coroutines: tuple) -> list:
+        """Carry out all of them, the first in this thread and the others in threads beside it."""
+        beside = [Future() for _ in coroutines[1:]]
+        for future, coroutine in zip(beside, coroutines[1:], strict=True):
+            work = functools.partial(self._fulfil, future, coroutine)
+            threading.Thread(target=work, daemon=True).start()
+        own = [self.run(coroutine) for coroutine in coroutines[:1]]
+        return own + [future.result() for future in beside]
+
+    def _fulfil(self, future: Future, coroutine: Coroutine) -> None:
         try:
-            reply = await self._call(address, method)(to_message(request), timeout=timeout)
-        except grpc.aio.AioRpcError as error:
+            future.set_result(self.run(coroutine))
+        except values.Unreachable as error:
+            future.set_exception(error)
+
+    def call(self, address: str, method: str, request, timeout: float) -> Wait:
+        return Wait(lambda: self._call(address, method, request, timeout))
+
+    def _call(self, address: str, method: str, request, timeout: float):
+        stub = self._stub(address)[method in NODE_CALLS]
+        try:
+            reply = getattr(stub, method)(to_message(request), timeout=timeout)
+        except grpc.RpcError as error:
             refused = "refused" in (error.details() or "").lower()
             raise (values.Refused if refused else values.Unreachable)(address) from None
         return from_message(reply)
 
-    async def find_registry(self, address: str, patience: float) -> None:
+    def find_registry(self, address: str, patience: float) -> None:
         """Wait until there is a registry at an address; raise Unreachable if there is none."""
-        ask = self._call(address, "get_chord_info")
         try:
-            await ask(messages.Empty(), timeout=patience, wait_for_ready=True)
-        except grpc.aio.AioRpcError:
+            self._stub(address)[0].get_chord_info(
+                messages.Empty(), timeout=patience, wait_for_ready=True
+            )
+        except grpc.RpcError:
             raise values.Unreachable(address) from None
 
-    def _call(self, address: str, method: str):
-        """Return what calls a method at an address, over a channel that is kept."""
-        if address not in self._calls:
-            channel = grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS, ANY_LENGTH])
+    def _stub(self, address: str) -> tuple:
+        """Return what calls the registry or node at an address, over a channel that is kept."""
+        if address not in self._stubs:
+            channel = grpc.insecure_channel(address, options=[*CHANNEL_OPTIONS, ANY_LENGTH])
             stubs = services.RegistryServiceStub(channel), services.NodeServiceStub(channel)
-            self._calls[address] = channel, *stubs
-        _, registry, node = self._calls[address]
-        return getattr(registry if method in REGISTRY_CALLS else node, method)
+            self._stubs[address] = stubs
+        return self._stubs[address]
 
 
 def assigned(id: int, view: chord.View) -> str:

@@ -133,6 +133,7 @@ class Process:
         return [await future for future in [start(wait(a)) for a in awaitables]]
 
     def spawn(self, awaitable):
+        self.world.spawned.append(awaitable)
         self.world.sim.after(0, lambda: self.run(start, awaitable))
 
     def joined(self, id, view):
@@ -166,7 +167,9 @@ class World:
         self.net = Network(self.sim, **network)
         self.processes: dict[str, Process] = {}
         self.history: list[Operation] = []
+        self.spawned = []
         self.m = m
+        self.key_of = {chord.key_id(str(i), m): str(i) for i in range(500)}  # one key for each id
         self.ports = 0
         self.start_registry()
 
@@ -253,9 +256,14 @@ class World:
 
     def check_owners(self):
         members = [p.rules for p in self.nodes(paused=True)]
-        for k in range(2**self.m):
-            owners = [r.id for r in members if r.serves(k)]
+        for k in self.key_of:
+            owners = [r.id for r in members if r.serves(self.key_of[k])]
             assert len(owners) <= 1, f"seed {self.seed}: {owners} all own {k} at {self.sim.now}"
+
+    def close(self):
+        """Give up what was spawned and has not begun, as at the death of its process."""
+        for coroutine in self.spawned:
+            coroutine.close()
 
     def calm_down(self):
         """End all faults and wait until the ring is whole again."""
@@ -276,7 +284,8 @@ class World:
         assert self.registry.rules.all_settled(), where
         for rules in members:
             assert rules.view == view, where
-            assert all(rules.serves(k) == (view.successor(k).id == rules.id) for k in range(8))
+            for k, key in self.key_of.items():
+                assert rules.serves(key) == (view.successor(k).id == rules.id), where
             for key, record in rules.records.items():
                 holders = [node.id for node in view.holders(chord.key_id(key, self.m))]
                 assert rules.id in holders, f"{where}: {key} is also on {rules.id}"
@@ -379,7 +388,7 @@ def play(seed, faults, network, nodes=6, m=5, length=30.0, every=1.0, clients=4)
     world.calm_down()
     world.check_ring()
     world.check_history(KEYS)
-    return world
+    world.close()
 
 
 def join(world):
