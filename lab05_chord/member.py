@@ -70,7 +70,8 @@ class Member:
         self.view = View()
         self.served_after: int | None = None  # it serves (served_after, id]; None: nothing yet
         self.settled = 0  # the last epoch in which it and its successors agreed on its arc
-        self.settling = self.joining = self.leaving = False
+        self.settling = False
+        self.joining = self.leaving = False
         # what it stores
         self.records: dict[str, Record] = {}
         self.counter = 0  # of versions and of operations
@@ -90,7 +91,11 @@ class Member:
         wish = self.id if self.id >= 0 else None
         sent = self.host.now()
         request = Registration(self.ipaddr, self.port, wish)
-        reply = await self.host.call(self.registry, "register", request, REGISTER_TIMEOUT)
+        self.joining, self.served_after = True, None
+        try:
+            reply = await self.host.call(self.registry, "register", request, REGISTER_TIMEOUT)
+        finally:
+            self.joining = False
         if reply.id < 0:
             return reply
         if sent - self.leave_since > TOMBSTONE_LIFE:
@@ -136,22 +141,12 @@ class Member:
                 self.install(answer.view)
                 if answer.settled and answer.epoch == self.view.epoch == self.settled:
                     self.sweep()
-            elif question.epoch == self.view.epoch:  # it dropped me
-                await self.rejoin()
+            elif question.epoch == self.view.epoch and not self.joining:  # it dropped me
+                await self.join()
         except Unreachable:
             self.orphan = True
             if await self.neighbours_agree():
                 self.leave_since = max(self.leave_since, sent)
-
-    async def rejoin(self) -> None:
-        """Come back after having been taken for dead."""
-        if self.joining:
-            return
-        self.joining, self.served_after = True, None
-        try:
-            await self.join()
-        finally:
-            self.joining = False
 
     async def neighbours_agree(self) -> bool:
         """Ask my successors, who would own my arc without me, whether I am still its owner."""
@@ -209,7 +204,7 @@ class Member:
 
     def install(self, view: View | None) -> None:
         """Step into a newer view; stop serving at once what is not mine in it."""
-        if view is None or view.epoch <= self.view.epoch or self.id < 0:
+        if view is None or view.epoch <= self.view.epoch or self.id < 0 or self.joining:
             return
         old, self.view = self.view, view
         if view.by_id.get(self.id, None) != Node(self.id, self.address):
@@ -469,8 +464,9 @@ class Member:
     # --- state ---
 
     def is_member(self, id: int | None = None) -> bool:
-        """Tell whether I am in the ring, under this id, and not about to leave it."""
-        return not self.leaving and id in (None, self.id) and self.id in self.view.by_id
+        """Tell whether I am in the ring, under this id, and neither coming nor going."""
+        passing = self.joining or self.leaving
+        return not passing and id in (None, self.id) and self.id in self.view.by_id
 
     def owns(self, key: str) -> bool:
         """Tell whether a key is on the arc that I am settled on."""

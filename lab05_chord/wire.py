@@ -94,11 +94,10 @@ def _plan(cls: type) -> _Plan:
         plain.append(name)
         if issubclass(hint, enum.Enum):
             enums.append((name, hint))
-    # With a name beside them (its class's, always there) the values come as a tuple in any case.
-    get = operator.attrgetter(*plain, "__class__")
-    return _Plan(
-        cls, getattr(messages, cls.__name__), plain, lambda it: get(it)[:-1], enums, others
-    )
+    # Asked for two names or more, attrgetter returns a tuple; every object has a class.
+    get = operator.attrgetter(*plain, "__class__", "__class__")
+    message = getattr(messages, cls.__name__)
+    return _Plan(cls, message, plain, lambda it: get(it)[:-2], enums, others)
 
 
 def new_server() -> grpc.Server:
@@ -177,7 +176,7 @@ class Threads:
     def _fulfil(self, future: Future, coroutine: Coroutine) -> None:
         try:
             future.set_result(self.run(coroutine))
-        except values.Unreachable as error:
+        except Exception as error:  # for who waits for it
             future.set_exception(error)
 
     def call(self, address: str, method: str, request, timeout: float) -> Wait:

@@ -1,4 +1,4 @@
-"""Lab 5, the rules by themselves: arcs, finger tables, routing, holders, and the registry's book."""
+"""Lab 5, the rules alone: arcs, finger tables, routing, holders, and the registry's book."""
 
 import ast
 import asyncio
