@@ -7,9 +7,12 @@ help, quit. A key with blanks stands in quotes.
 import argparse
 import cmd
 import contextlib
+import os
 import re
 import signal
 import sys
+import termios
+import threading
 
 import rpc
 from rpc import grpc
@@ -178,16 +181,30 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def end_on_signal(stop_signals: set[signal.Signals]) -> None:
+    """End this process on Ctrl-C, whatever it is at, with the terminal as it was.
+
+    A KeyboardInterrupt would not do: one that comes just before readline waits for a key is
+    raised only after the next key.
+    """
+    attributes = termios.tcgetattr(0) if sys.stdin.isatty() else None
+
+    def wait():
+        signal.sigwait(stop_signals)
+        if attributes:
+            say("")
+            termios.tcsetattr(0, termios.TCSADRAIN, attributes)
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main(argv: list[str] | None = None) -> int:
     parse_args(argv)
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.default_int_handler)
+    end_on_signal(rpc.block_stop_signals())
     sys.stdin.reconfigure(errors="replace")
     client = Client()
-    with contextlib.suppress(KeyboardInterrupt):
-        client.cmdloop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
+    client.cmdloop()
     client.disconnect()
     return 0
 

@@ -12,10 +12,9 @@ import signal
 import sys
 import threading
 
-import grpc
 from member import Member
 from messages import Accepted, Kind, Outcome, Status, Unreachable
-from rpc import bind, block_stop_signals, join_address, parse_address
+from rpc import bind, block_stop_signals, grpc, join_address, parse_address
 from wire import (
     OPERATIONS,
     ROUTES,

@@ -77,6 +77,7 @@ class Member:
         self.counter = 0  # of versions and of operations
         self.writing: set[str] = set()  # keys for which holders are being asked
         self.doubts: set[str] = set()  # keys for which a holder may have a write that failed
+        self.bequests: set[str] = set()  # keys held for the next view, from one about to leave
         self.swept = host.now()
         self.swept_epoch = 0
         self.old_tombstones: set[Record] = set()
@@ -207,6 +208,7 @@ class Member:
         if view is None or view.epoch <= self.view.epoch or self.id < 0 or self.joining:
             return
         old, self.view = self.view, view
+        self.bequests.clear()
         if view.by_id.get(self.id, None) != Node(self.id, self.address):
             self.served_after = None
             self.ask_soon()
@@ -349,6 +351,8 @@ class Member:
             return Accepted(False, self.view)
         for record in copies.records:
             _merge(self.records, record)
+            if not self.holds(record.key):
+                self.bequests.add(record.key)
         return Accepted(True)
 
     # --- operations ---
@@ -473,6 +477,10 @@ class Member:
         k = key_id(key, self.view.m)
         return self.served_after is not None and between(k, self.served_after, self.id)
 
+    def holds(self, key: str) -> bool:
+        """Tell whether I am the owner or a replica of a key in this view."""
+        return between(key_id(key, self.view.m), self.view.held_after(self.id), self.id)
+
     def serves(self, key: str) -> bool:
         """Tell whether I may answer for a key now: it is mine, and nobody thinks me dead."""
         return self.owns(key) and self.host.now() - self.leave_since < LEASE
@@ -486,8 +494,8 @@ class Member:
         """All are settled in this view: drop what I do not hold, and tombstones long known."""
         if self.swept_epoch < self.view.epoch and self.is_member():
             self.swept_epoch = self.view.epoch
-            held = self.records_on(self.view.held_after(self.id), self.id)
-            self.records = {record.key: record for record in held}
+            kept = [key for key in self.records if self.holds(key) or key in self.bequests]
+            self.records = {key: self.records[key] for key in kept}
         if self.host.now() - self.swept > TOMBSTONE_LIFE:
             self.swept = self.host.now()
             tombstones = {r for r in self.records.values() if r.text is None}

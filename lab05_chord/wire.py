@@ -18,9 +18,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 
 import chord
-import grpc
 import messages as values
-from rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, compile_proto
+from rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, compile_proto, grpc
 
 messages, services = compile_proto("chord.proto")
 

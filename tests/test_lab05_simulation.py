@@ -438,7 +438,7 @@ def kill_registry(world):
         world.run(world.sim.now + 9)
 
 
-SEEDS = range(int(__import__("os").environ.get("A", 0)), int(__import__("os").environ.get("B", 60)))
+SEEDS = range(40)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
