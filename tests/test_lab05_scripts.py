@@ -76,18 +76,16 @@ class Ring:
         assert client.wait() == 0
         return client.lines[1:]
 
-    def settle(self):
-        """Wait until every node has the finger table of the ring as it is."""
-        living = {node.id for node in self.nodes if node.running}
-
-        def settled():
-            return all(
-                {int(line.split(":")[0]) for line in self.ask("get_info", at=node)[2:]} <= living
-                for node in self.nodes
-                if node.running
-            )
-
-        wait_until(settled, "finger tables of the living only")
+    def fingers(self):
+        """Return {id: the lines of get_info at that node}, of all nodes."""
+        client = self.spawn("lab05_chord/Client.py")
+        for node in self.nodes:
+            client.send(f"connect 127.0.0.1:{node.port}")
+            client.send("get_info")
+        client.send("quit")
+        assert client.wait() == 0
+        texts = client.out.split("Connected to Node\n")[1:]
+        return {node.id: text.splitlines() for node, text in zip(self.nodes, texts, strict=True)}
 
 
 @pytest.fixture
@@ -98,33 +96,21 @@ def example(spawn):
 # --- the assignment ---
 
 
-def test_six_nodes_get_the_ids_and_print_the_lines_of_the_assignment(example):
+def test_the_example_of_the_assignment_holds_to_the_letter(example):
     assert [node.id for node in example.nodes] == IDS
     for node, line in zip(example.nodes, JOINS, strict=True):
         assert line in node.lines
-    for line in JOINS:
         example.registry.expect(line)
-
-
-def test_the_registry_lists_the_nodes_in_order_of_joining(example):
-    expected = [f"{node.id}: 127.0.0.1:{node.port}" for node in example.nodes]
-    assert example.ask("get_info") == expected
-
-
-def test_every_node_shows_the_finger_table_of_the_assignment(example):
-    for id, fingers in FINGERS.items():
-        expected = [f"Node id: {id}", "Finger table:"]
-        expected += [f"{finger}: 127.0.0.1:{example.node(finger).port}" for finger in fingers]
-        wait_until(
-            lambda id=id, expected=expected: (
-                example.ask("get_info", at=example.node(id)) == expected
-            ),
-            f"the finger table of {id}",
-        )
+    addresses = {node.id: f"{node.id}: 127.0.0.1:{node.port}" for node in example.nodes}
+    assert example.ask("get_info") == list(addresses.values())
+    expected = {
+        id: [f"Node id: {id}", "Finger table:", *(addresses[finger] for finger in fingers)]
+        for id, fingers in FINGERS.items()
+    }
+    wait_until(lambda: example.fingers() == expected, "the finger tables of the assignment")
 
 
 def test_keys_are_saved_found_and_removed_through_any_node(example):
-    wait_until(lambda: len(example.ask("get_info", at=example.node(2))) == 4)
     saved = example.ask(
         "save Kazan a city on the Volga",
         'save "Moscow" a text "with quotes"',
@@ -195,8 +181,16 @@ def rpc():
             return getattr(messages, name)
 
         def node(self, script):
-            channels.append(module.open_channel(f"127.0.0.1:{script.port}"))
-            return services.NodeServiceStub(channels[-1])
+            return services.NodeServiceStub(self.channel(script.port))
+
+        def channel(self, port):
+            channels.append(module.open_channel(f"127.0.0.1:{port}"))
+            return channels[-1]
+
+        def members(self, ring):
+            """Return the ids of the ring, as its registry lists them."""
+            stub = services.RegistryServiceStub(self.channel(ring.port))
+            return [node.id for node in stub.get_chord_info(messages.Empty(), timeout=5).nodes]
 
         error = module.grpc.RpcError
 
@@ -297,9 +291,9 @@ def assert_all_found(rpc, ring, keys):
 
 @ours
 def test_joining_and_leaving_under_load_loses_and_doubles_nothing(spawn, rpc):
-    ring = Ring(spawn, 4)
+    ring = Ring(spawn, 3)
     with load(rpc, ring) as clients:
-        for _ in range(3):
+        for _ in range(2):
             ring.join()
             leaver = ring.nodes.pop(0)
             leaver.interrupt()
@@ -309,7 +303,7 @@ def test_joining_and_leaving_under_load_loses_and_doubles_nothing(spawn, rpc):
 
 
 @ours
-@pytest.mark.parametrize("victims", [(25,), (25, 26), (24, 26)])
+@pytest.mark.parametrize("victims", [(25,), (25, 26)])
 def test_after_kill_9_of_one_or_two_nodes_all_keys_are_found_within_5_s(spawn, rpc, victims):
     ring = Ring(spawn, 6)
     keys = save_some(rpc, ring)
@@ -325,12 +319,12 @@ def test_after_kill_9_of_one_or_two_nodes_all_keys_are_found_within_5_s(spawn, r
 
 @ours
 def test_replicas_are_restored_so_that_others_may_die_later(spawn, rpc):
-    ring = Ring(spawn, 7)
+    ring = Ring(spawn, 5)
     keys = save_some(rpc, ring)
-    for victims in ((24, 25), (26, 31)):
+    for victims in ((24, 26), (16, 31)):
         for id in victims:
             ring.node(id).kill()
-        wait_until(lambda: len(ring.ask("get_info")) == sum(n.running for n in ring.nodes))
+        wait_until(lambda: len(rpc.members(ring)) == sum(n.running for n in ring.nodes))
         ring.join()  # is admitted when all are settled
     assert_all_found(rpc, ring, keys)
 
@@ -343,7 +337,7 @@ def test_saves_go_on_when_a_node_is_killed_under_load(spawn, rpc):
         ring.nodes[2].kill()
         ring.nodes[3].kill()
         before = sum(client.count for client in clients)
-        wait_until(lambda: len(ring.ask("get_info")) == 3, "the registry to notice")
+        wait_until(lambda: len(rpc.members(ring)) == 3, "the registry to notice")
         wait_until(lambda: sum(c.count for c in clients) > before + 60, "load to go on")
 
 
@@ -351,7 +345,7 @@ def test_saves_go_on_when_a_node_is_killed_under_load(spawn, rpc):
 def test_a_restarted_registry_learns_the_ring_from_its_nodes(spawn, rpc):
     ring = Ring(spawn, 5)
     keys = save_some(rpc, ring, 20)
-    before = ring.ask("get_info")
+    before = rpc.members(ring)
     with load(rpc, ring, clients=1) as clients:
         ring.registry.kill()
         count = clients[0].count
@@ -359,7 +353,7 @@ def test_a_restarted_registry_learns_the_ring_from_its_nodes(spawn, rpc):
         ring.start_registry()
         newcomer = ring.join()
     assert newcomer.id not in IDS[:5]
-    assert ring.ask("get_info")[:5] == before
+    assert rpc.members(ring)[:5] == before
     assert_all_found(rpc, ring, keys)
 
 
@@ -381,16 +375,15 @@ def test_nodes_serve_for_long_without_the_registry(spawn, rpc):
 @ours
 def test_a_node_that_hung_answers_nothing_out_of_date(spawn, rpc):
     ring = Ring(spawn, 4)
-    wait_until(lambda: len(ring.ask("get_info", at=ring.node(2))) > 2)
     kazan = rpc.KeyRequest(key="Kazan")
     other, hung = rpc.node(ring.node(2)), rpc.node(ring.node(24))
     assert other.save(rpc.SaveRequest(key="Kazan", text="old"), timeout=15).node_id == 24
     ring.node(24).pause()
-    wait_until(lambda: len(ring.ask("get_info")) == 3, "the registry to notice")
+    wait_until(lambda: len(rpc.members(ring)) == 3, "the registry to notice")
     assert other.remove(kazan, timeout=15).success
     ring.node(24).resume()
     assert not hung.find(kazan, timeout=15).success
-    wait_until(lambda: len(ring.ask("get_info")) == 4, "the node to come back")
+    wait_until(lambda: len(rpc.members(ring)) == 4, "the node to come back")
     assert ring.node(24).expect("assigned node_id=24, .*")
     assert not hung.find(kazan, timeout=15).success
     assert other.save(rpc.SaveRequest(key="Kazan", text="new"), timeout=15).success
@@ -403,10 +396,10 @@ def test_a_ring_that_hung_as_a_whole_still_has_its_keys(spawn, rpc):
     keys = save_some(rpc, ring, 10)
     for node in ring.nodes:
         node.pause()
-    wait_until(lambda: ring.ask("get_info") == [], "the registry to notice")
+    wait_until(lambda: rpc.members(ring) == [], "the registry to notice")
     for node in ring.nodes:
         node.resume()
-    wait_until(lambda: len(ring.ask("get_info")) == 4, "all to come back")
+    wait_until(lambda: len(rpc.members(ring)) == 4, "all to come back")
     assert_all_found(rpc, ring, keys)
 
 
@@ -426,13 +419,13 @@ def test_many_clients_through_every_node_do_not_block_each_other(spawn, rpc):
         except rpc.error as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(120)]
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(80)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert errors == []
-    assert len(answers) == 1200 and all(answers)
+    assert len(answers) == 800 and all(answers)
 
 
 @ours
@@ -472,13 +465,9 @@ def test_keys_are_any_text_but_none(spawn):
 
 
 @ours
-def test_a_full_ring_works_and_admits_nobody_else(spawn):
+def test_a_full_ring_works_and_admits_nobody_else(spawn, rpc):
     ring = Ring(spawn, 4, m=2)
-    for number in range(6):
-        assert ring.ask(f"save {number} x", at=ring.nodes[number % 4])[0].startswith("True")
-    for node in ring.nodes:
-        found = ring.ask(*(f"find {number}" for number in range(6)), at=node)
-        assert all(line.startswith("True") for line in found)
+    assert_all_found(rpc, ring, save_some(rpc, ring, 12))
     fifth = ring.start_node()
     assert fifth.wait(5) == 1
     assert fifth.out == "" and "full" in fifth.err and len(fifth.err.splitlines()) == 1
