@@ -26,23 +26,31 @@ Who owns a key at every instant
        all holders have taken it in the same epoch, so a view that one of them has left behind can
        acknowledge nothing any more: one holder who knows the new view seals the old one.
     2. A node whose arc grew in a view (it joined, or its predecessor left or died) serves the new
-       part only when it is *settled*: both its successors are in this view, it has fetched every
-       record of its arc that is newer with one of them, and both hold what it holds. A node
-       whose arc shrank stops serving the lost part the moment it knows of the view, and its
-       successor-to-be cannot settle before it does, being one of the two that must be asked.
-       So between two owners there is a moment with none, in which callers try again; never two.
+       part only when it is *settled*: both its successors are in this view, it has fetched what
+       is newer with one of them, and both hold what it holds. A node whose arc shrank stops
+       serving the lost part the moment it knows of the view, and who gets that part cannot settle
+       before, because the old owner is one of the two that it must ask. So between two owners
+       there is a moment with none, in which callers try again; never one with two.
     3. An owner that hung (SIGSTOP) does not know that it was declared dead. It therefore answers
        only while it has *leave*: an exchange with the registry begun less than LEASE seconds ago,
        which is less than the SILENCE after which the registry drops it. If the registry is down,
-       a successor may confirm instead that it too hears nothing from it and knows no newer view.
+       its successors confirm instead that they too hear nothing and know no newer view.
+
+Which of two copies is right
+    Every record has a version: the epoch it was written in, then a counter. The higher one wins.
+    1. A write that not all holders took is *in doubt*: it may be on some. Its owner remembers the
+       key, and before it says "False" about it, writes anew what is true, with a higher version.
+    2. A new owner that finds its holders disagreeing takes the newest record and writes it anew,
+       so whatever a node elsewhere kept of the old epoch can never win later.
+    3. The number of an operation is stored with the record it made. Who gets no answer repeats it
+       under the same number, wherever the owner is by then: it is done once.
+    4. A node that was dropped and comes back brings its records *demoted*, older than any other;
+       they count only where nobody else is left who knows, as when the whole ring hung.
 
 What if somebody dies between two messages?
     Joining node    before it settles: its successor still has every record, as a replica; the
                     view without the newcomer makes it owner again. After: it is a dead owner.
-    Owner           in the middle of a write: the write is on all, some or no holders and was not
-                    acknowledged. The next owner takes what it finds on any of them. The caller
-                    tries again with the same operation number, which is stored with the record,
-                    so that an operation is done once, however often it is sent.
+    Owner           in the middle of a write: it is in doubt, and the next owner finds it or not.
     Replica         the owner can acknowledge no write until the registry has dropped the dead one
                     (SILENCE) and the next view names another; reads go on. Two deaths at once
                     leave one holder of every record, and settling makes it three again.
@@ -54,11 +62,10 @@ What if somebody dies between two messages?
     so the records of an arc are never more than one change away from where they are looked for.
 
 Removed keys stay removed
-    Every record has a version: the owner's epoch, then a counter. The higher version wins, wherever
-    two meet. Removing writes a *tombstone*, a record without text, with a version of its own, so a
-    copy that slept through the removal loses to it. A node drops the records of arcs that it no
-    longer holds once the registry says that all are settled; a tombstone goes when the ring was
-    settled at two sweeps, TOMBSTONE_LIFE apart. A node away for longer comes back empty.
+    Removing writes a *tombstone*, a record without text, with a version of its own, so a copy
+    that slept through the removal loses to it. A node drops the records of arcs that it no longer
+    holds once the registry says that all are settled; a tombstone goes when the ring was settled
+    at two sweeps, TOMBSTONE_LIFE apart. A node away for longer comes back empty.
 """
 
 import zlib

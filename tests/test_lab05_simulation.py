@@ -264,6 +264,7 @@ class World:
         """Give up what was spawned and has not begun, as at the death of its process."""
         for coroutine in self.spawned:
             coroutine.close()
+        self.spawned.clear()
 
     def calm_down(self):
         """End all faults and wait until the ring is whole again."""
@@ -389,6 +390,7 @@ def play(seed, faults, network, nodes=6, m=5, length=30.0, every=1.0, clients=4)
     world.check_ring()
     world.check_history(KEYS)
     world.close()
+    return world
 
 
 def join(world):
@@ -469,3 +471,23 @@ def test_a_registry_that_is_killed_and_restarted_finds_its_ring_again(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_everything_at_once_loses_nothing(seed):
     play(seed, [join, leave, crash_two, hang, kill_registry], BAD, nodes=8, length=60, m=4)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:20])
+def test_removed_keys_stay_removed_when_their_tombstones_are_swept_away(seed, monkeypatch):
+    monkeypatch.setattr(member, "TOMBSTONE_LIFE", 8.0)  # longer than any node hangs
+    world = play(seed, [join, leave, hang], QUIET)
+    world.run(world.sim.now + 30)
+    tombstones = [
+        record
+        for process in world.nodes()
+        for record in process.rules.records.values()
+        if record.text is None
+    ]
+    assert tombstones == []
+
+
+@pytest.mark.parametrize("seed", SEEDS[:20])
+def test_a_ring_of_one_of_two_and_of_all_ids_works(seed):
+    for nodes, m in ((1, 3), (2, 3), (8, 3)):
+        play(seed, [nothing], QUIET, nodes=nodes, m=m, length=5)
