@@ -1,6 +1,5 @@
 """The registry's rules: who is in the ring, one change at a time (see chord.py, "Views")."""
 
-from collections import deque
 from collections.abc import Iterable
 
 from chord import SILENCE, Node, View
@@ -8,6 +7,7 @@ from messages import Answer, Departed, Departure, Host, Question, Registered, Re
 
 GRACE = 1.0  # s after its start in which a registry only listens: nodes may know a ring of before
 NODE_RETRY = 0.2  # s between two attempts of a node to reach a registry that is away
+WAIT_LIMIT = 14.0  # s in the queue of newcomers; after 15 s a node asks anew
 LONGEST_TICK = 0.5  # s: time beyond is time that the registry itself slept through
 LIFE = 2**16  # epochs of one registry; the next one's are all higher
 
@@ -22,7 +22,7 @@ class Membership:
     def __init__(self, host: Host, m: int):
         self.host = host
         self.view = View(0, m)
-        self.waiting: deque[object] = deque()  # newcomers, in the order they came
+        self.waiting: list[tuple[str, object]] = []  # newcomers, in the order they came
         self.heard: dict[int, float] = {}  # id -> when it last asked, in self.time
         self.touched: dict[int, int] = {}  # id -> the last epoch that changed its surroundings
         self.settled: dict[int, int] = {}  # id -> the epoch in which it says it is settled
@@ -55,14 +55,17 @@ class Membership:
         if any(node.address == address for node in self.view.members):
             # Its port is bound by somebody else: who had it is dead, and not yet missed.
             self._change(node for node in self.view.members if node.address != address)
-        ticket = object()
-        self.waiting.append(ticket)
+        ticket, began = (address, object()), self.host.now()
+        self.waiting = [other for other in self.waiting if other[0] != address] + [ticket]
         try:
             while self.waiting[0] is not ticket or not self.open or not self.all_settled():
                 await self.host.sleep(0.01)
+                # It asked anew, or has given up by now: nobody would take the place.
+                if ticket not in self.waiting or self.host.now() - began > WAIT_LIMIT:
+                    return Registered(-1, reason="the ring is too busy to admit a node")
             return self._admit(address, request.wish)
         finally:
-            self.waiting.remove(ticket)
+            self.waiting = [other for other in self.waiting if other is not ticket]
 
     def _admit(self, address: str, wish: int | None) -> Registered:
         taken, size = self.view.by_id, 2**self.view.m
