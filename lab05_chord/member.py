@@ -39,6 +39,7 @@ from messages import (
 )
 
 CALL_TIMEOUT = 1.0  # s for an answer that needs nobody else
+GOODBYE_TIMEOUT = 0.2  # s
 HOP_TIMEOUT = 2.0  # s for an answer of an owner, who may have to wait for its replicas
 REGISTER_TIMEOUT = 15.0  # s: a newcomer waits for those before it, and for a death to be noticed
 OPERATION_TIMEOUT = 8.0  # s in which a node carries out what a client wants, or gives up
@@ -184,9 +185,14 @@ class Member:
             heirs = view.next_nodes(self.id)
             if all(await self.host.gather(*(self._bequeath(view, heir) for heir in heirs))):
                 break
+        await self.deregister()
+
+    async def deregister(self) -> None:
+        """Tell the registry that I am gone, and my neighbours what it makes of it."""
+        self.leaving, view = True, self.view
+        departure = Departure(self.id, self.address)
         try:
-            departure = Departure(self.id, self.address)
-            reply = await self.host.call(self.registry, "deregister", departure, CALL_TIMEOUT)
+            reply = await self.host.call(self.registry, "deregister", departure, GOODBYE_TIMEOUT)
         except Unreachable:
             return
         if reply.view:

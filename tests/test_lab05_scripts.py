@@ -482,7 +482,7 @@ def test_all_nodes_may_leave_at_once(spawn):
     for node in ring.nodes:
         assert node.wait(3) == 0
         assert node.err == ""
-    assert ring.ask("get_info") == []
+    wait_until(lambda: ring.ask("get_info") == [], "an empty ring")
 
 
 @ours
