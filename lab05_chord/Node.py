@@ -1,0 +1,201 @@
+"""A node of the ring: stores a part of all keys and finds the others.
+
+    python3 Node.py 127.0.0.1:5000 127.0.0.1:5001
+
+The first address is the registry's, the second the one on which this node listens and by which
+the others reach it.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+
+from member import GOODBYE_TIMEOUT, Member
+from messages import Accepted, Kind, Outcome, Status, Unreachable
+from rpc import bind, block_stop_signals, grpc, join_address, parse_address
+from wire import (
+    OPERATIONS,
+    ROUTES,
+    Threads,
+    assigned,
+    from_message,
+    messages,
+    new_server,
+    say,
+    services,
+    to_message,
+)
+
+REGISTRY_PATIENCE = 2.5  # s for the registry to be there
+LEAVE_TIMEOUT = 0.4  # s for leaving in good order
+LAST_ANSWERS = 0.2  # s for what clients are still waiting for
+
+
+class Servicer(services.NodeServiceServicer):
+    """Every call is one of the rules in member.py."""
+
+    def __init__(self, threads: Threads, member: Member):
+        self.do = threads.do
+        self.member = member
+        self.operations = threading.Semaphore(OPERATIONS)
+        self.routes = threading.Semaphore(ROUTES)
+
+    # --- for clients ---
+
+    def save(self, request, context):
+        """Store a text under a key that is free."""
+        return self._operate(context, Kind.SAVE, request.key, request.text)
+
+    def remove(self, request, context):
+        """Free a key."""
+        return self._operate(context, Kind.REMOVE, request.key)
+
+    def find(self, request, context):
+        """Tell which node has a key."""
+        return self._operate(context, Kind.FIND, request.key)
+
+    def get(self, request, context):
+        """Tell which node has a key, and the text."""
+        return self._operate(context, Kind.GET, request.key)
+
+    def _operate(self, context, kind: Kind, key: str, text: str = ""):
+        if not key:
+            return messages.Result(success=False, node_id=-1, message="the key is empty")
+        if not self.operations.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many operations at a time")
+        try:
+            outcome = self.do(self.member.operate, kind, key, text)
+        finally:
+            self.operations.release()
+        if outcome is None:
+            reason = f"the owner of {key} cannot be reached, or cannot reach its replicas"
+            context.abort(grpc.StatusCode.UNAVAILABLE, reason)
+        id, message = outcome.node.id, ""
+        if not outcome.success:
+            problem = "is already exist" if kind is Kind.SAVE else "does not exist"
+            message = f"{key} {problem} in node {id}"
+        return messages.Result(
+            success=outcome.success, node_id=id, message=message, text=outcome.text
+        )
+
+    def get_finger_table(self, request, context):
+        """Tell this node's id and fingers."""
+        id, view = self.member.id, self.member.view
+        fingers = view.fingers(id) if id in view.by_id else []
+        return messages.FingerTable(id=id, finger_table=[to_message(n) for n in fingers])
+
+    # --- for nodes ---
+
+    def route(self, request, context):
+        """Carry an operation out, or tell where it should go."""
+        try:
+            operation = from_message(request)
+        except ValueError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        if not self.routes.acquire(blocking=False):
+            return to_message(Outcome(Status.RETRY))
+        try:
+            return to_message(self.do(self.member.route, operation))
+        finally:
+            self.routes.release()
+
+    def digest(self, request, context):
+        """Tell which versions there are on an arc."""
+        return to_message(self.do(self.member.digest, from_message(request)))
+
+    def fetch(self, request, context):
+        """Hand out records."""
+        return to_message(self.do(self.member.fetch, from_message(request)))
+
+    def replicate(self, request, context):
+        """Keep copies."""
+        return to_message(self.do(self.member.replicate, from_message(request)))
+
+    def install(self, request, context):
+        """Hear of a new view."""
+        self.do(self.member.install, from_message(request))
+        return to_message(Accepted(True))
+
+    def confirm(self, request, context):
+        """Tell a neighbour whether the registry is away for me too."""
+        return to_message(self.do(self.member.confirm, from_message(request)))
+
+
+def join(threads: Threads, member: Member) -> str | None:
+    """Get a place in the ring; return why there is none, if so."""
+    try:
+        threads.find_registry(member.registry, REGISTRY_PATIENCE)
+        reply = threads.do(member.join)
+    except Unreachable:
+        return f"no registry answers at {member.registry}"
+    return reply.reason if reply.id < 0 else None
+
+
+class Life(threading.Thread):
+    """Joins, then asks the registry every second; or wakes the main thread with a `problem`."""
+
+    def __init__(self, threads: Threads, member: Member):
+        super().__init__(daemon=True)
+        self.threads, self.member = threads, member
+        self.problem: str | None = None
+
+    def run(self) -> None:
+        self.problem = join(self.threads, self.member)
+        if self.problem:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self.threads.do(self.member.run)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="Node.py",
+        description="Run a node of a Chord ring.",
+        epilog="example: python3 Node.py 127.0.0.1:5000 127.0.0.1:5001",
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser.add_argument("registry", type=parse_address, metavar="registry-ip:port")
+    parser.add_argument(
+        "address", type=parse_address, metavar="ip:port", help="where to listen; port 0: any"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    stop_signals = block_stop_signals()
+    host, port = args.address
+    server = new_server()
+    try:
+        bound = bind(server, host, port)
+    except OSError as error:
+        say(f"Node.py: {error}", file=sys.stderr)
+        sys.exit(1)
+    threads = Threads(joined=lambda id, view: say(assigned(id, view)))
+    ipaddr = f"[{host}]" if ":" in host else host
+    member = Member(threads, ipaddr, bound, join_address(*args.registry))
+    services.add_NodeServiceServicer_to_server(Servicer(threads, member), server)
+    server.start()
+    if port == 0:
+        say(f"Node listens on {join_address(host, bound)}")
+    life = Life(threads, member)
+    life.start()
+    signal.sigwait(stop_signals)
+    if life.problem:
+        say(f"Node.py: {life.problem}", file=sys.stderr)
+    leaving = threading.Thread(target=threads.do, args=(member.leave,), daemon=True)
+    leaving.start()
+    leaving.join(LEAVE_TIMEOUT)
+    if leaving.is_alive():  # an heir does not answer; others have copies of all that I have
+        goodbye = threading.Thread(target=threads.do, args=(member.deregister,), daemon=True)
+        goodbye.start()
+        goodbye.join(GOODBYE_TIMEOUT)
+    server.stop(LAST_ANSWERS).wait()
+    # Not sys.exit: it would wait for threads that still carry out what clients no longer await.
+    os._exit(1 if life.problem else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The registry: gives nodes their ids and knows who is in the ring.
+
+    python3 Registry.py 127.0.0.1:5000 5        (or only the port: 127.0.0.1 is meant)
+
+The second argument is m: ids are the integers 0 to 2**m - 1.
+"""
+
+import argparse
+import random
+import signal
+import sys
+import threading
+import time
+
+from membership import Membership
+from rpc import bind, block_stop_signals, join_address, parse_address, parse_port
+from wire import Threads, assigned, from_message, messages, new_server, say, services, to_message
+
+TICK = 0.1  # s
+LARGEST_M = 32
+SEED = 0  # so that the ids of a ring are the same in every run
+
+
+class Servicer(services.RegistryServiceServicer):
+    """Every call is one of the rules in membership.py."""
+
+    def __init__(self, threads: Threads, membership: Membership):
+        self.threads = threads
+        self.membership = membership
+
+    def register(self, request, context):
+        """Give a node its id, or -1."""
+        reply = self.threads.do(self.membership.register, from_message(request))
+        if reply.view:
+            say(assigned(reply.id, reply.view))
+        return to_message(reply)
+
+    def deregister(self, request, context):
+        """Let a node go."""
+        reply = self.threads.do(self.membership.deregister, from_message(request))
+        say(reply.message, file=sys.stderr)
+        return to_message(reply)
+
+    def populate_finger_table(self, request, context):
+        """Tell a node its predecessor and its fingers; take it as a sign of life."""
+        question = from_message(request)
+        return to_message(self.threads.do(self.membership.populate_finger_table, question))
+
+    def restore(self, request, context):
+        """Learn the ring from its nodes."""
+        before = self.membership.view
+        reply = self.threads.do(self.membership.restore, from_message(request))
+        if self.membership.view is not before:
+            count = len(self.membership.view.members)
+            say(f"learned of a ring of {count} from its nodes", file=sys.stderr)
+        return to_message(reply)
+
+    def get_chord_info(self, request, context):
+        """List the nodes in order of joining."""
+        return messages.Nodes(nodes=[to_message(node) for node in self.membership.view.members])
+
+
+def drop_the_silent(threads: Threads, membership: Membership) -> None:
+    """Let the registry notice that time passes."""
+    while True:
+        for node in threads.do(membership.tick):
+            say(f"node {node.id} at {node.address} is silent, it is out", file=sys.stderr)
+        time.sleep(TICK)
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """Return (host, port) of "host:port", or of a port alone."""
+    return parse_address(text) if ":" in text else ("127.0.0.1", parse_port(text))
+
+
+def parse_m(text: str) -> int:
+    """Return the number of bits of an id."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= LARGEST_M):
+        raise argparse.ArgumentTypeError(f"m is an integer from 1 to {LARGEST_M}, not {text!r}")
+    return int(text)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="Registry.py",
+        description="Run the registry of a Chord ring.",
+        epilog="example: python3 Registry.py 127.0.0.1:5000 5",
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser.add_argument(
+        "address", type=parse_endpoint, metavar="ip:port", help="where to listen; port 0: any"
+    )
+    parser.add_argument("m", type=parse_m, help=f"number of bits of an id, 1 to {LARGEST_M}")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    stop_signals = block_stop_signals()
+    host, port = args.address
+    server = new_server()
+    try:
+        port = bind(server, host, port)
+    except OSError as error:
+        say(f"Registry.py: {error}", file=sys.stderr)
+        return 1
+    random.seed(SEED)
+    threads = Threads()
+    membership = Membership(threads, args.m)
+    services.add_RegistryServiceServicer_to_server(Servicer(threads, membership), server)
+    server.start()
+    threading.Thread(target=drop_the_silent, args=(threads, membership), daemon=True).start()
+    say(f"Registry listens on {join_address(host, port)}")
+    signal.sigwait(stop_signals)
+    server.stop(grace=None)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""Lab 5, the rules alone: arcs, finger tables, routing, holders, and the registry's book."""
+
+import ast
+import asyncio
+import math
+import random
+import sys
+import zlib
+
+import pytest
+
+from tests import harness
+
+pytestmark = pytest.mark.ours
+
+LAB = harness.ROOT / "lab05_chord"
+member = harness.load(LAB / "member.py")
+chord, messages, membership = (sys.modules[name] for name in ("chord", "messages", "membership"))
+
+EXAMPLE = [24, 26, 2, 16, 31, 25]  # in order of joining
+
+
+def view_of(ids, m=5, epoch=1):
+    return chord.View(epoch, m, tuple(chord.Node(id, f"host:{id}") for id in ids))
+
+
+def ids(nodes):
+    return [node.id for node in nodes]
+
+
+@pytest.mark.parametrize("module", ["chord", "messages", "membership", "member"])
+def test_the_rules_import_neither_sockets_nor_threads_nor_clocks(module):
+    tree = ast.parse((LAB / f"{module}.py").read_text())
+    names = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert names <= {
+        *("chord", "messages", "membership"),
+        *("bisect", "collections", "collections.abc", "dataclasses", "enum", "functools"),
+        *("typing", "zlib"),
+    }
+    calls = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and hasattr(n.func, "id")}
+    assert not calls & {"print", "open", "input", "exec", "eval"}
+
+
+@pytest.mark.parametrize("after", range(8))
+@pytest.mark.parametrize("upto", range(8))
+def test_an_arc_holds_what_one_passes_walking_from_its_beginning_to_its_end(after, upto):
+    walked, here = set(), after
+    while True:
+        here = (here + 1) % 8
+        walked.add(here)
+        if here == upto:
+            break
+    assert {k for k in range(8) if chord.between(k, after, upto)} == walked
+
+
+@pytest.mark.parametrize("key, id", [("Kazan", 22), ("Moscow", 25), ("Minsk", 3), ("", 1)])
+def test_the_id_of_a_key_is_its_adler32_checksum_modulo_the_ring(key, id):
+    assert chord.key_id(key, 5) == id == zlib.adler32(key.encode()) % 32
+
+
+@pytest.mark.parametrize(
+    "id, fingers",
+    [
+        (2, [16, 24]),
+        (16, [24, 2]),
+        (24, [25, 26, 31, 2, 16]),
+        (25, [26, 31, 2, 16]),
+        (26, [31, 2, 16]),
+        (31, [2, 16]),
+    ],
+)
+def test_the_finger_tables_of_the_assignment(id, fingers):
+    assert ids(view_of(EXAMPLE).fingers(id)) == fingers
+
+
+@pytest.mark.parametrize(
+    "key, holders", [("Kazan", [24, 25, 26]), ("Moscow", [25, 26, 31]), ("Minsk", [16, 24, 25])]
+)
+def test_a_key_lives_with_its_owner_and_the_next_two(key, holders):
+    assert ids(view_of(EXAMPLE).holders(chord.key_id(key, 5))) == holders
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 31, 32])
+def test_what_a_node_holds_is_what_lists_it_as_a_holder(count):
+    view = view_of(random.Random(count).sample(range(32), count))
+    for id in view.ids:
+        arc = {k for k in range(32) if chord.between(k, view.held_after(id), id)}
+        assert arc == {k for k in range(32) if id in ids(view.holders(k))}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 31, 32])
+def test_only_those_are_touched_by_a_change_who_have_something_to_do(count):
+    before = view_of(random.Random(count).sample(range(32), count))
+    gone = before.members[0]
+    after = view_of([id for id in before.ids if id != gone.id], epoch=2)
+    order = before.ids
+    at = order.index(gone.id)
+    near = {order[(at + step) % count] for step in (-2, -1, 1)} - {gone.id}
+    assert after.touched(before) <= near
+    assert before.touched(after) == near | {gone.id}
+
+
+def hops(view, start, k, avoid=()):
+    """Return the nodes that k passes on its way from `start` to its owner, without `start`."""
+    way, here = [], start
+    while (node := chord.next_hop(view, here, k, avoid)).id != here:
+        way.append(node.id)
+        here = node.id
+    return way
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 16, 31, 32])
+def test_every_key_is_found_from_every_node_in_less_than_m_hops(count):
+    view = view_of(random.Random(count).sample(range(32), count))
+    for start in view.ids:
+        for k in range(32):
+            way = hops(view, start, k)
+            assert [start, *way][-1] == view.successor(k).id
+            assert len(way) <= 5
+
+
+def test_ten_thousand_nodes_are_searched_in_half_of_log2_n_hops():
+    """Chord, Theorem 2 and §6.3: O(log n) hops, on average half of log2 n."""
+    chance = random.Random(5)
+    m, count = 32, 10_000
+    view = view_of(chance.sample(range(2**m), count), m)
+    counts = []
+    for _ in range(3000):
+        k = chance.randrange(2**m)
+        way = hops(view, chance.choice(view.ids), k)
+        counts.append(len(way))
+    assert abs(sum(counts) / len(counts) - math.log2(count) / 2) < 1
+    assert max(counts) < m
+
+
+@pytest.mark.parametrize("dead", [2, 16, 25, 26, 31])
+def test_a_dead_node_on_the_way_is_gone_around(dead):
+    view = view_of(EXAMPLE)
+    for k in range(32):
+        if view.successor(k).id == dead:
+            continue
+        for start in set(view.ids) - {dead}:
+            here = start
+            for _ in range(6):
+                node = chord.next_hop(view, here, k, (dead,))
+                if node is None or node.id == here:
+                    break
+                assert node.id != dead
+                here = node.id
+            before_owner = view.predecessor(view.successor(k).id).id
+            assert here in (view.successor(k).id, view.predecessor(before_owner).id)
+
+
+def test_the_owner_that_is_dead_cannot_be_gone_around():
+    view = view_of(EXAMPLE)
+    assert chord.next_hop(view, 16, chord.key_id("Kazan", 5), (24,)) is None
+
+
+# --- the registry's book ---
+
+
+class FakeHost:
+    """A clock that is set by hand, and the random numbers of the scripts."""
+
+    def __init__(self):
+        self.time = 0.0
+        self.random = random.Random(0)
+        self.draw = self.random.randint
+        self.nodes_settle, self.limit = True, 60
+
+    def now(self):
+        return self.time
+
+    async def sleep(self, seconds):
+        self.time += seconds
+        self.book.tick()
+        if self.nodes_settle:
+            for id in self.book.view.ids:
+                ask(self.book, id)
+        if self.time > self.limit:
+            raise TimeoutError
+
+
+@pytest.fixture
+def book():
+    host = FakeHost()
+    host.book = membership.Membership(host, 5)
+    return host.book
+
+
+def admit(book, port, wish=None):
+    return asyncio.run(book.register(messages.Registration("host", port, wish)))
+
+
+def ask(book, id):
+    epoch = book.view.epoch
+    address = book.view.by_id[id].address
+    return book.populate_finger_table(messages.Question(id, address, epoch, epoch))
+
+
+def pass_time(book, seconds):
+    dropped = []
+    for _ in range(round(seconds / 0.1)):
+        book.host.time += 0.1
+        dropped += book.tick()
+    return [node.id for node in dropped]
+
+
+def test_ids_are_drawn_as_the_assignment_has_them(book):
+    assert [admit(book, port).id for port in range(6)] == EXAMPLE
+
+
+def test_a_full_ring_admits_nobody(book):
+    assert sorted(admit(book, port).id for port in range(32)) == list(range(32))
+    reply = admit(book, 33)
+    assert reply.id == -1 and "full" in reply.reason
+
+
+def test_a_newcomer_waits_until_all_whom_the_last_one_touched_are_settled(book):
+    admit(book, 1)
+    book.host.nodes_settle = False
+    assert not book.all_settled()
+    book.tick = lambda: None  # or else the silence of the first would let the second in
+    assert admit(book, 2).id == -1  # it gave up
+    ask(book, 24)
+    assert admit(book, 2).id == 26
+
+
+def test_silence_of_three_seconds_is_death(book):
+    admit(book, 1)
+    admit(book, 2)
+    pass_time(book, 2.5)
+    ask(book, 24)
+    assert pass_time(book, 1) == [26]
+    assert ids(book.view.members) == [24]
+
+
+def test_a_registry_that_slept_itself_blames_nobody(book):
+    admit(book, 1)
+    book.host.time += 100
+    assert book.tick() == []
+
+
+def test_whoever_comes_from_the_address_of_another_has_outlived_it(book):
+    admit(book, 1)
+    admit(book, 2)
+    reply = admit(book, 1)
+    assert [node.address for node in reply.view.members] == ["host:2", "host:1"]
+
+
+def test_a_restarted_registry_takes_the_newest_view_that_it_is_offered(book):
+    newest = view_of(EXAMPLE, epoch=9)
+    assert book.restore(view_of(EXAMPLE[:5], epoch=8)).success
+    assert book.restore(newest).success
+    assert book.restore(view_of(EXAMPLE[:4], epoch=7)).success
+    pass_time(book, 1.5)
+    assert book.view.members == newest.members and book.view.epoch >= membership.LIFE
+    assert not book.restore(chord.View(10**9, 6)).success  # of a ring of another size
+
+
+def test_only_the_node_itself_is_a_sign_of_its_life(book):
+    admit(book, 1)
+    for _ in range(8):
+        pass_time(book, 0.5)
+        answer = book.populate_finger_table(messages.Question(24))
+    assert not answer.known
+
+
+@pytest.mark.parametrize("size", [1, 100_000, 400_000, 3_000_000])
+def test_records_travel_in_messages_of_bounded_size(size):
+    records = [messages.Record(str(i), 1, "x" * size) for i in range(7)]
+    batches = list(member.batches(records))
+    assert [record for batch in batches for record in batch] == records
+    for batch in batches:
+        assert len(batch) == 1 or sum(len(r.text) for r in batch) <= member.BATCH_BYTES

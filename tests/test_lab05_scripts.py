@@ -1,0 +1,607 @@
+"""Lab 5, the real scripts: the assignment's example, then faults under load."""
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests import harness
+from tests.harness import free_port, wait_until
+
+IDS = [24, 26, 2, 16, 31, 25]
+JOINS = [
+    "assigned node_id=24, successor_id=24, predecessor_id=24",
+    "assigned node_id=26, successor_id=24, predecessor_id=24",
+    "assigned node_id=2, successor_id=24, predecessor_id=26",
+    "assigned node_id=16, successor_id=24, predecessor_id=2",
+    "assigned node_id=31, successor_id=2, predecessor_id=26",
+    "assigned node_id=25, successor_id=26, predecessor_id=24",
+]
+FINGERS = {
+    2: [16, 24],
+    16: [24, 2],
+    24: [25, 26, 31, 2, 16],
+    25: [26, 31, 2, 16],
+    26: [31, 2, 16],
+    31: [2, 16],
+}
+
+
+class Ring:
+    """A registry and its nodes, each a process; nodes[i] has `.port` and `.id`."""
+
+    def __init__(self, spawn, count, m=5):
+        self.spawn, self.m = spawn, m
+        self.port = free_port()
+        self.start_registry()
+        self.nodes = []
+        for _ in range(count):
+            self.join()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def start_registry(self):
+        self.registry = self.spawn("lab05_chord/Registry.py", self.address, self.m)
+        wait_until(lambda: harness.listens(self.port), "the registry to listen")
+
+    def start_node(self):
+        port = free_port()
+        node = self.spawn("lab05_chord/Node.py", self.address, f"127.0.0.1:{port}")
+        node.port = port
+        self.nodes.append(node)
+        return node
+
+    def join(self):
+        node = self.start_node()
+        node.id = int(node.expect(r"assigned node_id=(\d+), .*")[1])
+        return node
+
+    def node(self, id):
+        return next(node for node in self.nodes if node.id == id)
+
+    def ask(self, *lines, at=None):
+        """Return what a client prints for commands, sent to the registry or a node."""
+        client = self.spawn("lab05_chord/Client.py")
+        client.send(f"connect {self.address if at is None else f'127.0.0.1:{at.port}'}")
+        for line in lines:
+            client.send(line)
+        client.send("quit")
+        assert client.wait() == 0
+        return client.lines[1:]
+
+    def fingers(self):
+        """Return {id: the lines of get_info at that node}, of all nodes."""
+        client = self.spawn("lab05_chord/Client.py")
+        for node in self.nodes:
+            client.send(f"connect 127.0.0.1:{node.port}")
+            client.send("get_info")
+        client.send("quit")
+        assert client.wait() == 0
+        texts = client.out.split("Connected to Node\n")[1:]
+        return {node.id: text.splitlines() for node, text in zip(self.nodes, texts, strict=True)}
+
+
+@pytest.fixture
+def example(spawn):
+    return Ring(spawn, 6)
+
+
+# --- the assignment ---
+
+
+def test_the_example_of_the_assignment_holds_to_the_letter(example):
+    assert [node.id for node in example.nodes] == IDS
+    for node, line in zip(example.nodes, JOINS, strict=True):
+        assert line in node.lines
+        example.registry.expect(line)
+    addresses = {node.id: f"{node.id}: 127.0.0.1:{node.port}" for node in example.nodes}
+    assert example.ask("get_info") == list(addresses.values())
+    expected = {
+        id: [f"Node id: {id}", "Finger table:", *(addresses[finger] for finger in fingers)]
+        for id, fingers in FINGERS.items()
+    }
+    wait_until(lambda: example.fingers() == expected, "the finger tables of the assignment")
+
+
+def test_keys_are_saved_found_and_removed_through_any_node(example):
+    saved = example.ask(
+        "save Kazan a city on the Volga",
+        'save "Moscow" a text "with quotes"',
+        "save “Minsk” x",
+        "save Kazan again",
+        at=example.node(2),
+    )
+    assert saved == [
+        "True, Kazan is saved in node 24",
+        "True, Moscow is saved in node 25",
+        "True, Minsk is saved in node 16",
+        "False, Kazan is already exist in node 24",
+    ]
+    found = ["find Kazan", "find Minsk", "remove Moscow", "remove Moscow", "find Moscow"]
+    assert example.ask(*found, at=example.node(31)) == [
+        "True, Kazan is saved in node 24",
+        "True, Minsk is saved in node 16",
+        "True, Moscow is removed from node 25",
+        "False, Moscow does not exist in node 25",
+        "False, Moscow does not exist in node 25",
+    ]
+
+
+def test_keys_move_to_a_node_that_joins_and_back_when_it_leaves(spawn):
+    ring = Ring(spawn, 1)
+    assert ring.ask("save Moscow x", at=ring.nodes[0]) == ["True, Moscow is saved in node 24"]
+    node = ring.join()  # 26
+    wait_until(
+        lambda: ring.ask("find Moscow", at=node) == ["True, Moscow is saved in node 26"],
+        "the key to have moved",
+    )
+    node.interrupt()
+    assert node.wait(2) == 0
+    wait_until(
+        lambda: ring.ask("find Moscow", at=ring.nodes[0]) == ["True, Moscow is saved in node 24"],
+        "the key to be back",
+    )
+    assert ring.ask("get_info") == [f"24: 127.0.0.1:{ring.nodes[0].port}"]
+
+
+def test_connect_tells_what_is_there(spawn):
+    ring = Ring(spawn, 1)
+    client = spawn("lab05_chord/Client.py")
+    client.send(f"connect 127.0.0.1:{free_port()}")
+    client.send(f"connect {ring.address}")
+    client.expect("Connected to Registry")
+    client.send(f"connect 127.0.0.1:{ring.nodes[0].port}")
+    client.expect("Connected to Node")
+    client.send("quit")
+    assert client.wait() == 0
+    assert len(client.lines) == 3
+
+
+# --- ours ---
+
+ours = pytest.mark.ours
+
+
+@pytest.fixture
+def rpc():
+    """gRPC as the lab sets it up; `rpc.node(port)` gives a stub."""
+    module = harness.load(harness.ROOT / "lab05_chord/rpc.py")
+    messages, services = module.compile_proto("chord.proto")
+    channels = []
+
+    class Rpc:
+        def __getattr__(self, name):
+            return getattr(messages, name)
+
+        def node(self, script):
+            return services.NodeServiceStub(self.channel(script.port))
+
+        def channel(self, port):
+            channels.append(module.open_channel(f"127.0.0.1:{port}"))
+            return channels[-1]
+
+        def members(self, ring):
+            """Return the ids of the ring, as its registry lists them."""
+            stub = services.RegistryServiceStub(self.channel(ring.port))
+            return [node.id for node in stub.get_chord_info(messages.Empty(), timeout=5).nodes]
+
+        error = module.grpc.RpcError
+
+    yield Rpc()
+    for channel in channels:
+        channel.close()
+
+
+class Load(threading.Thread):
+    """A client that never pauses: saves, finds and removes keys of its own through all nodes.
+
+    `dictionary` is what its acknowledged operations must have left; keys of operations without an
+    answer are in `unknown`, and not used again. `wrong` lists answers a dictionary would not give.
+    """
+
+    def __init__(self, rpc, ring, name):
+        super().__init__()
+        self.rpc, self.ring, self.name = rpc, ring, name
+        self.dictionary, self.unknown, self.wrong, self.count = {}, set(), [], 0
+        self.slowest = 0.0
+        self.stopping = threading.Event()
+        self.stubs = {}
+        self.start()
+
+    def run(self):
+        for number in itertools.count():
+            if self.stopping.is_set():
+                return
+            nodes = [node for node in list(self.ring.nodes) if node.running]
+            node = nodes[number % len(nodes)]
+            stub = self.stubs.setdefault(node.port, self.rpc.node(node))
+            key = f"{self.name} {number // 3}"
+            begun = time.monotonic()
+            try:
+                self.one(stub, key, ("save", "get", "remove")[number % 3], number)
+                self.slowest = max(self.slowest, time.monotonic() - begun)
+            except self.rpc.error:
+                self.unknown.add(key)
+
+    def one(self, stub, key, what, number):
+        if key in self.unknown or (what == "remove" and number % 2):
+            return
+        if what == "save":
+            request = self.rpc.SaveRequest(key=key, text=f"text {number}")
+        else:
+            request = self.rpc.KeyRequest(key=key)
+        reply = getattr(stub, what)(request, timeout=15)
+        self.count += 1
+        if not reply.success or (what == "get" and reply.text != self.dictionary[key]):
+            self.wrong.append((what, key, reply))
+        if what == "save":
+            self.dictionary[key] = request.text
+        elif what == "remove":
+            del self.dictionary[key]
+
+    def stop(self):
+        self.stopping.set()
+        self.join()
+
+
+@contextlib.contextmanager
+def load(rpc, ring, clients=3):
+    """Run clients meanwhile; afterwards no answer was wrong, and all that was saved is there."""
+    threads = [Load(rpc, ring, f"client {number}") for number in range(clients)]
+    try:
+        yield threads
+    finally:
+        for thread in threads:
+            thread.stop()
+    assert [wrong for thread in threads for wrong in thread.wrong] == []
+    stubs = [rpc.node(node) for node in ring.nodes if node.running]
+    for thread in threads:
+        removed = {f"{thread.name} {i}" for i in range(thread.count // 3)}
+        for key in removed - set(thread.dictionary) - thread.unknown:
+            assert not stubs[0].find(rpc.KeyRequest(key=key), timeout=15).success, key
+        for key, text in thread.dictionary.items():
+            if key not in thread.unknown:
+                stub = stubs[len(key) % len(stubs)]
+                assert stub.get(rpc.KeyRequest(key=key), timeout=15).text == text, key
+
+
+def save_some(rpc, ring, count=60):
+    stub = rpc.node(next(node for node in ring.nodes if node.running))
+    for number in range(count):
+        request = rpc.SaveRequest(key=f"key {number}", text=f"text {number}")
+        assert stub.save(request, timeout=15).success
+    return [f"key {number}" for number in range(count)]
+
+
+def assert_all_found(rpc, ring, keys):
+    for node in ring.nodes:
+        if node.running:
+            stub = rpc.node(node)
+            for key in keys:
+                reply = stub.get(rpc.KeyRequest(key=key), timeout=15)
+                assert reply.text == key.replace("key", "text"), (node.id, key)
+
+
+@ours
+def test_joining_and_leaving_under_load_loses_and_doubles_nothing(spawn, rpc):
+    ring = Ring(spawn, 3)
+    with load(rpc, ring) as clients:
+        for _ in range(2):
+            ring.join()
+            leaver = ring.nodes.pop(0)
+            leaver.interrupt()
+            assert leaver.wait(3) == 0
+            assert leaver.err == ""
+        wait_until(lambda: min(client.count for client in clients) > 30, "some load")
+
+
+@ours
+@pytest.mark.parametrize("victims", [(25,), (25, 26)])
+def test_after_kill_9_of_one_or_two_nodes_all_keys_are_found_within_5_s(spawn, rpc, victims):
+    ring = Ring(spawn, 6)
+    keys = save_some(rpc, ring)
+    for id in victims:
+        ring.node(id).kill()
+    begun = time.monotonic()
+    stub = rpc.node(ring.node(2))
+    for key in keys:
+        assert stub.find(rpc.KeyRequest(key=key), timeout=15).success
+    assert time.monotonic() - begun < 6  # and a second for a busy machine
+    assert_all_found(rpc, ring, keys)
+
+
+@ours
+def test_replicas_are_restored_so_that_others_may_die_later(spawn, rpc):
+    ring = Ring(spawn, 5)
+    keys = save_some(rpc, ring)
+    for victims in ((24, 26), (16, 31)):
+        for id in victims:
+            ring.node(id).kill()
+        wait_until(lambda: len(rpc.members(ring)) == sum(n.running for n in ring.nodes))
+        ring.join()  # is admitted when all are settled
+    assert_all_found(rpc, ring, keys)
+
+
+@ours
+def test_saves_go_on_when_a_node_is_killed_under_load(spawn, rpc):
+    ring = Ring(spawn, 5)
+    with load(rpc, ring) as clients:
+        wait_until(lambda: clients[0].count > 20, "some load")
+        ring.nodes[2].kill()
+        ring.nodes[3].kill()
+        before = sum(client.count for client in clients)
+        wait_until(lambda: len(rpc.members(ring)) == 3, "the registry to notice")
+        wait_until(lambda: sum(c.count for c in clients) > before + 60, "load to go on")
+
+
+@ours
+def test_a_restarted_registry_learns_the_ring_from_its_nodes(spawn, rpc):
+    ring = Ring(spawn, 5)
+    keys = save_some(rpc, ring, 20)
+    before = rpc.members(ring)
+    with load(rpc, ring, clients=1) as clients:
+        ring.registry.kill()
+        count = clients[0].count
+        wait_until(lambda: clients[0].count > count + 200, "nodes to serve without it")
+        ring.start_registry()
+        newcomer = ring.join()
+    assert newcomer.id not in IDS[:5]
+    assert rpc.members(ring)[:5] == before
+    assert_all_found(rpc, ring, keys)
+
+
+@ours
+def test_nodes_serve_for_long_without_the_registry(spawn, rpc):
+    ring = Ring(spawn, 3)
+    keys = save_some(rpc, ring, 5)
+    ring.registry.kill()
+    stub, begun = rpc.node(ring.nodes[0]), time.monotonic()
+    slowest = 0.0
+    while time.monotonic() < begun + 4:
+        for key in keys:
+            asked = time.monotonic()
+            assert stub.find(rpc.KeyRequest(key=key), timeout=15).success
+            slowest = max(slowest, time.monotonic() - asked)
+    assert slowest < 1
+
+
+@ours
+def test_a_node_that_hung_answers_nothing_out_of_date(spawn, rpc):
+    ring = Ring(spawn, 4)
+    kazan = rpc.KeyRequest(key="Kazan")
+    other, hung = rpc.node(ring.node(2)), rpc.node(ring.node(24))
+    assert other.save(rpc.SaveRequest(key="Kazan", text="old"), timeout=15).node_id == 24
+    ring.node(24).pause()
+    wait_until(lambda: len(rpc.members(ring)) == 3, "the registry to notice")
+    assert other.remove(kazan, timeout=15).success
+    ring.node(24).resume()
+    assert not hung.find(kazan, timeout=15).success
+    wait_until(lambda: len(rpc.members(ring)) == 4, "the node to come back")
+    assert ring.node(24).expect("assigned node_id=24, .*")
+    assert not hung.find(kazan, timeout=15).success
+    assert other.save(rpc.SaveRequest(key="Kazan", text="new"), timeout=15).success
+    assert hung.get(kazan, timeout=15).text == "new"
+
+
+@ours
+def test_a_ring_that_hung_as_a_whole_still_has_its_keys(spawn, rpc):
+    ring = Ring(spawn, 4)
+    keys = save_some(rpc, ring, 10)
+    for node in ring.nodes:
+        node.pause()
+    wait_until(lambda: rpc.members(ring) == [], "the registry to notice")
+    for node in ring.nodes:
+        node.resume()
+    wait_until(lambda: len(rpc.members(ring)) == 4, "all to come back")
+    assert_all_found(rpc, ring, keys)
+
+
+@ours
+def test_many_clients_through_every_node_do_not_block_each_other(spawn, rpc):
+    ring = Ring(spawn, 4)
+    save_some(rpc, ring, 10)
+    answers, errors = [], []
+
+    def client(number):
+        stub = rpc.node(ring.nodes[number % 4])
+        try:
+            for i in range(5):
+                request = rpc.SaveRequest(key=f"{number} {i}", text="x")
+                answers.append(stub.save(request, timeout=20).success)
+                answers.append(stub.find(rpc.KeyRequest(key="key 3"), timeout=20).success)
+        except rpc.error as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(80)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(answers) == 800 and all(answers)
+
+
+@ours
+def test_of_several_saves_of_one_key_at_the_same_time_one_succeeds(spawn, rpc):
+    ring = Ring(spawn, 3)
+    stubs = [rpc.node(node) for node in ring.nodes]
+    for key in ("one", "two", "three", "four", "five"):
+        calls = [
+            stubs[i % 3].save.future(rpc.SaveRequest(key=key, text=f"text {i}"), timeout=15)
+            for i in range(9)
+        ]
+        winners = [i for i, call in enumerate(calls) if call.result().success]
+        assert len(winners) == 1
+        text = stubs[0].get(rpc.KeyRequest(key=key), timeout=15).text
+        assert text == f"text {winners[0]}"
+
+
+@ours
+def test_values_of_many_megabytes_are_kept_and_handed_over(spawn):
+    ring = Ring(spawn, 2)
+    text = "ö" * 3_000_000
+    assert ring.ask(f"save big {text}", at=ring.nodes[0])[0].startswith("True, big is saved")
+    ring.join()
+    ring.nodes[0].interrupt()
+    assert ring.nodes[0].wait(3) == 0
+    assert ring.ask("get big", at=ring.nodes[2])[1] == text
+
+
+@ours
+def test_keys_are_any_text_but_none(spawn):
+    ring = Ring(spawn, 1)
+    lines = ['save "Набережные Челны" ÿ \U0001f600', 'get "Набережные Челны"', 'save "" x', "find"]
+    answers = ring.ask(*lines, at=ring.nodes[0])
+    assert answers[:2] == ["True, Набережные Челны is saved in node 24"] * 2
+    assert answers[2] == "ÿ \U0001f600"
+    assert len(answers) == 5 and "needs a key" in answers[3] and "needs a key" in answers[4]
+
+
+@ours
+def test_a_full_ring_works_and_admits_nobody_else(spawn, rpc):
+    ring = Ring(spawn, 4, m=2)
+    assert_all_found(rpc, ring, save_some(rpc, ring, 12))
+    fifth = ring.start_node()
+    assert fifth.wait(5) == 1
+    assert fifth.out == "" and "full" in fifth.err and len(fifth.err.splitlines()) == 1
+
+
+@ours
+def test_all_nodes_may_leave_at_once(spawn):
+    ring = Ring(spawn, 5)
+    for node in ring.nodes:
+        node.interrupt()
+        node.interrupt()
+    for node in ring.nodes:
+        assert node.wait(3) == 0
+        assert node.err == ""
+    wait_until(lambda: ring.ask("get_info") == [], "an empty ring")
+
+
+@ours
+def test_a_node_without_a_registry_gives_up_within_5_s(spawn):
+    node = spawn("lab05_chord/Node.py", f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
+    begun = time.monotonic()
+    assert node.wait() == 1
+    assert time.monotonic() - begun < 5
+    assert node.out == "" and "no registry" in node.err and len(node.err.splitlines()) == 1
+
+
+@ours
+def test_a_node_whose_port_is_taken_registers_nowhere(spawn):
+    ring = Ring(spawn, 1)
+    address = f"127.0.0.1:{ring.nodes[0].port}"
+    node = spawn("lab05_chord/Node.py", ring.address, address)
+    assert node.wait() == 1
+    assert address in node.err and len(node.err.splitlines()) == 1
+    assert ring.ask("get_info") == [f"24: {address}"]
+    registry = spawn("lab05_chord/Registry.py", ring.address, 5)
+    assert registry.wait() == 1
+    assert ring.address in registry.err and len(registry.err.splitlines()) == 1
+
+
+@ours
+@pytest.mark.parametrize(
+    "script, arguments",
+    [
+        ("Registry.py", ["127.0.0.1:5000"]),
+        ("Registry.py", ["127.0.0.1:5000", "0"]),
+        ("Registry.py", ["127.0.0.1:5000", "33"]),
+        ("Registry.py", ["127.0.0.1:5000", "five"]),
+        ("Registry.py", ["127.0.0.1:99999", "5"]),
+        ("Node.py", ["127.0.0.1:5000"]),
+        ("Node.py", ["127.0.0.1:5000", "5001x"]),
+        ("Client.py", ["127.0.0.1:5000"]),
+    ],
+)
+def test_bad_arguments_are_one_line_and_status_2(spawn, script, arguments):
+    process = spawn(f"lab05_chord/{script}", *arguments)
+    assert process.wait() == 2
+    assert process.out == "" and len(process.err.splitlines()) == 1
+
+
+@ours
+def test_port_0_is_any_port_and_is_named(spawn):
+    registry = spawn("lab05_chord/Registry.py", "0", 5)
+    address = f"127.0.0.1:{registry.port()}"
+    node = spawn("lab05_chord/Node.py", address, "127.0.0.1:0")
+    port = node.port()
+    node.expect("assigned node_id=24, successor_id=24, predecessor_id=24")
+    client = spawn("lab05_chord/Client.py")
+    client.send(f"connect {address}")
+    client.send("get_info")
+    client.expect(f"24: 127.0.0.1:{port}")
+    client.close_stdin()
+    assert client.wait() == 0
+
+
+@ours
+def test_a_node_waits_for_a_registry_that_starts_a_little_later(spawn):
+    port = free_port()
+    node = spawn("lab05_chord/Node.py", f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
+    spawn("lab05_chord/Registry.py", port, 5)
+    node.expect("assigned node_id=24, .*")
+
+
+@ours
+def test_ctrl_c_ends_everything_within_a_second(spawn):
+    ring = Ring(spawn, 3)
+    client = spawn("lab05_chord/Client.py", tty=True)
+    client.expect("> ")
+    client.send(f"connect 127.0.0.1:{ring.nodes[0].port}")
+    client.expect("Connected to Node")
+    for script in (client, *ring.nodes, ring.registry):
+        begun = time.monotonic()
+        script.interrupt()
+        assert script.wait() == 0
+        assert time.monotonic() - begun < 1
+        assert "Traceback" not in script.err
+
+
+@ours
+def test_the_client_answers_every_line_until_the_end_of_its_input(spawn):
+    client = spawn("lab05_chord/Client.py")
+    for line in ("", "help", "foo bar", "find x", "get_info", "connect nowhere", "\udcff"):
+        client.send(line)
+    client.close_stdin()
+    assert client.wait() == 0
+    assert client.err == ""
+    assert len(client.lines) == 6
+    assert "commands:" in client.lines[0] and "commands:" in client.lines[1]
+
+
+@ours
+def test_nobody_reading_its_output_stops_no_server(labs):
+    """As with `python3 Registry.py ... | head -1`."""
+    folder, port = labs / "lab05_chord", free_port()
+    registry = subprocess.Popen(
+        [sys.executable, "Registry.py", str(port), "5"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **dict([harness.MARK.split("=")])},
+    )
+    registry.stdout.readline()
+    registry.stdout.close()
+    nodes = [
+        harness.Script(folder / "Node.py", f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
+        for _ in range(2)
+    ]
+    try:
+        for node in nodes:
+            node.expect("assigned")
+        registry.terminate()
+        assert registry.wait(5) == 0
+        assert registry.stderr.read() == b""
+    finally:
+        for node in nodes:
+            node.stop()
+        registry.kill()
+        registry.stderr.close()
