@@ -122,6 +122,7 @@ def test_duplicates_are_acked_and_not_appended(port, tmp_path):
         assert client.ask(b"s | 0 | a | 4") == b"a | 1 | %d" % buf_size
         assert client.ask(b"d | 1 | ab") == b"a | 2"
         assert client.ask(b"d | 1 | ab") == b"a | 2"
+        assert client.ask(b"s | 0 | a | 4").startswith(b"a | ")  # late; the session goes on
         assert client.ask(b"d | 2 | cd") == b"a | 3"
         assert client.ask(b"d | 2 | cd") == b"a | 3"  # within 1 s of the end
     assert wait_until(lambda: saved(tmp_path / "a")) == b"abcd"
@@ -535,6 +536,35 @@ def test_only_the_awaited_ack_from_the_servers_own_address_advances_the_client(s
         assert server.receive() == b"d | 2 | def"
         server.send(b"a | 3")
     assert client.wait() == 0
+    assert client.err == ""  # no progress without a terminal, however long it takes
+
+
+@pytest.mark.ours
+def test_a_report_that_nobody_was_there_costs_no_datagram():
+    """On a connected socket it comes in place of the next call, which then has sent nothing."""
+    calls = []
+
+    class Wire:
+        def send(self, message):
+            calls.append(message)
+            if len(calls) == 1:
+                raise ConnectionRefusedError
+
+    load(ROOT / "lab01_udp/client.py").send(Wire(), b"message")
+    assert calls == [b"message"] * 2
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "été", "a\nb", "n" * 256])
+def test_a_name_that_no_server_takes_is_one_line_before_anything_is_sent(spawn, tmp_path, name):
+    (tmp_path / "a").write_bytes(b"abc")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", name, cwd=tmp_path)
+        assert client.wait() == 2
+        assert client.err.count("\n") == 1 and "file name" in client.err
+        server.sock.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.receive()
 
 
 @pytest.mark.ours
