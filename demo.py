@@ -173,6 +173,48 @@ def lab4(stage: Stage) -> str:
     return "unary calls and a stream were answered"
 
 
+def lab5(stage: Stage) -> str:
+    """The assignment's ring of six; a node is killed, and what it stored is found all the same."""
+    registry = f"127.0.0.1:{free_port()}"
+    stage.start("registry", "Registry.py", registry, 5)
+    stage.expect("registry", "Registry listens on")
+    ports = {}
+    for id in (24, 26, 2, 16, 31, 25):
+        port = free_port()
+        stage.start(f"node {id}", "Node.py", registry, f"127.0.0.1:{port}")
+        stage.expect(f"node {id}", f"assigned node_id={id}, ")
+        ports[id] = port
+    stage.start("client", "Client.py")
+    for line, answer in (
+        (f"connect {registry}", "Connected to Registry"),
+        ("get_info", f"25: 127.0.0.1:{ports[25]}"),
+        (f"connect 127.0.0.1:{ports[2]}", "Connected to Node"),
+        ("save Kazan a city on the Volga", "True, Kazan is saved in node 24"),
+        ("save Moscow a city on the Moskva", "True, Moscow is saved in node 25"),
+        (f"connect 127.0.0.1:{ports[31]}", "Connected to Node"),
+        ("find Kazan", "True, Kazan is saved in node 24"),
+        ("remove Moscow", "True, Moscow is removed from node 25"),
+        ("find Moscow", "False, Moscow does not exist in node 25"),
+    ):
+        stage.type("client", line)
+        stage.expect("client", answer)
+    print("\nkill -9 of node 24, which stores Kazan")
+    stage.scripts["node 24"].kill()
+    begun = time.monotonic()
+    stage.type("client", "find Kazan")
+    stage.expect("client", "True, Kazan is saved in node 25")
+    seconds = time.monotonic() - begun
+    check(seconds < 5, f"Kazan was found {seconds:.1f} s after its node was killed")
+    stage.type("client", "get Kazan")
+    stage.expect("client", "a city on the Volga")
+    stage.type("client", "quit")
+    stage.finish("client")
+    for id in (26, 2, 16, 31, 25):
+        stage.interrupt(f"node {id}")
+    stage.interrupt("registry")
+    return f"a key was found {seconds:.1f} s after its node was killed"
+
+
 def lab6(stage: Stage) -> str:
     """Five servers; the leader is killed, and what it took is still there."""
     ports = [free_port() for _ in range(5)]
@@ -228,6 +270,7 @@ LABS = {
     2: ("lab02_tcp_threads", lab2),
     3: ("lab03_zmq", lab3),
     4: ("lab04_grpc", lab4),
+    5: ("lab05_chord", lab5),
     6: ("lab06_raft", lab6),
 }
 

@@ -14,9 +14,12 @@ import sys
 import termios
 import threading
 
-import rpc
-from rpc import grpc
-from wire import ANY_LENGTH, messages, say, services
+# Held back until main() waits for them: some imports swallow an exception that comes upon them.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+import rpc  # noqa: E402
+from rpc import grpc  # noqa: E402
+from wire import ANY_LENGTH, messages, say, services  # noqa: E402
 
 with contextlib.suppress(ImportError):  # line editing and history, where the system has it
     import readline  # noqa: F401

@@ -12,10 +12,13 @@ import signal
 import sys
 import threading
 
-from member import GOODBYE_TIMEOUT, Member
-from messages import Accepted, Kind, Outcome, Status, Unreachable
-from rpc import bind, block_stop_signals, grpc, join_address, parse_address
-from wire import (
+# Held back until main() waits for them: some imports swallow an exception that comes upon them.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+from member import GOODBYE_TIMEOUT, Member  # noqa: E402
+from messages import Accepted, Kind, Outcome, Status, Unreachable  # noqa: E402
+from rpc import bind, block_stop_signals, grpc, join_address, parse_address  # noqa: E402
+from wire import (  # noqa: E402
     OPERATIONS,
     ROUTES,
     Threads,

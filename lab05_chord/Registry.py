@@ -12,9 +12,12 @@ import sys
 import threading
 import time
 
-from membership import Membership
-from rpc import bind, block_stop_signals, join_address, parse_address, parse_port
-from wire import Threads, assigned, from_message, messages, new_server, say, services, to_message
+# Held back until main() waits for them: some imports swallow an exception that comes upon them.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+from membership import Membership  # noqa: E402
+from rpc import bind, block_stop_signals, join_address, parse_address, parse_port  # noqa: E402
+from wire import Threads, assigned, from_message, messages, new_server, say, services, to_message  # noqa: E402
 
 TICK = 0.1  # s
 LARGEST_M = 32

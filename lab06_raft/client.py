@@ -15,8 +15,12 @@ import os
 import signal
 import sys
 
-import rpc
-from rpc import grpc
+# Held back until main() is ready: some imports swallow an exception that comes upon them.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+import rpc  # noqa: E402
+from rpc import grpc  # noqa: E402
 
 with contextlib.suppress(ImportError):
     import readline  # noqa: F401  (line editing and history for cmd)
@@ -122,7 +126,7 @@ class Client(cmd.Cmd):
 
 
 def _stop(signum, frame):
-    for other in (signal.SIGINT, signal.SIGTERM):  # once is enough
+    for other in STOP_SIGNALS:  # once is enough
         signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -138,15 +142,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _stop)
     parse_args(argv)
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, _stop)
     sys.stdin.reconfigure(errors="replace")
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     client = Client(sys.stdin.isatty() and sys.stdout.isatty())
     try:
         print("The client starts")
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             client.cmdloop()
         except KeyboardInterrupt:
             client.end_line()

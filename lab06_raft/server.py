@@ -18,13 +18,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import raft
-import rpc
-from config import find_config, parse_id, read_config
-from node import FORWARD_DEADLINE, MAX_TERM, Node, Peer, View, messages, services
-from raft import Role
-from rpc import grpc
-from storage import Disk, Memory
+# Held back until main() waits for them: some imports swallow an exception that comes upon them.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+import raft  # noqa: E402
+import rpc  # noqa: E402
+from config import find_config, parse_id, read_config  # noqa: E402
+from node import FORWARD_DEADLINE, MAX_TERM, Node, Peer, View, messages, services  # noqa: E402
+from raft import Role  # noqa: E402
+from rpc import grpc  # noqa: E402
+from storage import Disk, Memory  # noqa: E402
 
 COPY_DEADLINE = 0.2  # s: a follower waits for what it forwarded; the next heartbeats bring it
 MAX_COMMAND = 1_000_000  # bytes of key and value; gRPC refuses messages of 4 MB

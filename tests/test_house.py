@@ -28,8 +28,20 @@ OTHERS = [
     ("lab03_zmq/gcd.py", ["1", "2"]),
     ("lab03_zmq/client.py", ["1", "2"]),
     ("lab04_grpc/client.py", ["localhost:1"]),
+    ("lab05_chord/Registry.py", ["127.0.0.1:0", "5"]),
+    ("lab05_chord/Node.py", ["127.0.0.1:1", "127.0.0.1:0"]),
+    ("lab05_chord/Client.py", []),
+    ("lab06_raft/server.py", ["0"]),
+    ("lab06_raft/client.py", []),
 ]
-CORES = ["lab01_udp/stop_and_wait.py"]
+CORES = [
+    "lab01_udp/stop_and_wait.py",
+    "lab05_chord/chord.py",
+    "lab05_chord/member.py",
+    "lab05_chord/membership.py",
+    "lab05_chord/messages.py",
+    "lab06_raft/raft.py",
+]
 PURE = {
     *("bisect", "collections", "dataclasses", "enum", "functools", "itertools", "math", "typing"),
     *("abc", "heapq", "operator", "zlib"),
@@ -52,7 +64,7 @@ def test_a_wrong_command_line_is_one_line_on_stderr_and_exit_2(spawn, script, ar
     assert process.err.count("\n") == 1 and process.err.startswith(script.split("/")[1] + ": ")
 
 
-@pytest.mark.parametrize("script, arguments", SERVERS + OTHERS)
+@pytest.mark.parametrize("script, arguments", [case for case in SERVERS + OTHERS if case[1]])
 def test_a_missing_argument_is_one_line_and_exit_2(spawn, script, arguments):
     process = spawn(script, *arguments[:-1])
     assert process.wait() == 2
@@ -82,7 +94,7 @@ def test_an_address_that_is_none_is_one_line_and_exit_2(spawn, script, address):
 def test_help_explains_the_arguments_with_an_example(spawn, script):
     process = spawn(script, "--help")
     assert process.wait() == 0
-    assert f"example: python3 {script.split('/')[1]} " in process.out
+    assert f"example: python3 {script.split('/')[1]}" in process.out
 
 
 @pytest.mark.parametrize("script, arguments", SERVERS)
@@ -157,7 +169,9 @@ def test_ctrl_c_on_a_terminal_stops_a_server(spawn, script, arguments):
     assert "Traceback" not in process.out
 
 
-@pytest.mark.parametrize("script", ["lab03_zmq/client.py", "lab04_grpc/client.py"])
+@pytest.mark.parametrize(
+    "script", [script for script, _ in OTHERS if script.lower().endswith("client.py")][2:]
+)
 @pytest.mark.parametrize("key", ["\x03", "\x04"])
 def test_ctrl_c_and_ctrl_d_at_the_prompt_end_an_interactive_client_with_0(spawn, script, key):
     process = spawn(script, *dict(OTHERS)[script], tty=True)
@@ -201,7 +215,8 @@ def test_ctrl_c_during_the_imports_is_not_lost(spawn, tmp_path, script, argument
     """Packages that take long to import, and swallow what interrupts them."""
     for package in ("zmq", "grpc"):
         (tmp_path / f"{package}.py").write_text(SLOW_IMPORT)
-    process = spawn(script, *arguments, env={"PYTHONPATH": str(tmp_path)})
+    (tmp_path / "config.conf").write_text(f"0 127.0.0.1 {free_port()}\n")
+    process = spawn(script, *arguments, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     process.expect("importing")
     process.interrupt()
     process.send("go on")
