@@ -187,7 +187,9 @@ class Script:
         self.name = name.encode("utf-8", "backslashreplace").decode()  # fit to be reported
         self.tty = tty
         key, _, value = MARK.partition("=")
-        environment = {**os.environ, key: value, **(env or {})}
+        environment = {**os.environ, key: value}
+        environment.pop("PYTHONUNBUFFERED", None)  # would hide that a script does not flush
+        environment |= env or {}
         if tty:
             master, slave = os.openpty()
             files = {"stdin": slave, "stdout": slave, "stderr": slave}
