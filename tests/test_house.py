@@ -128,6 +128,11 @@ def test_a_server_told_only_a_port_listens_on_loopback_and_host_opens_it(spawn, 
 
 
 @pytest.mark.parametrize("script, arguments", SERVERS)
+def test_ipv6_works_when_asked_for(spawn, script, arguments):
+    assert "[::1]:" in spawn(script, *arguments, "--host", "::1").expect("^Listening .*$")[0]
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
 def test_a_host_that_does_not_exist_is_one_line_and_exit_1(spawn, script, arguments):
     process = spawn(script, *arguments, "--host", "no-such-host.invalid")
     assert process.wait() == 1

@@ -1,6 +1,7 @@
 """Lab 2's scripts as processes: the assignment's behaviour first, then what ours promise beyond."""
 
 import contextlib
+import multiprocessing
 import os
 import re
 import socket
@@ -286,9 +287,9 @@ def test_huge_numbers_keep_no_worker_from_the_others(spawn):
     server = spawn(SERVER, 0, "--workers", 2)
     port = server.port()
     with contextlib.ExitStack() as stack:
-        greedy = [stack.enter_context(connect(port)) for _ in range(5)]
+        greedy = [stack.enter_context(connect(port)) for _ in range(30)]
         for sock in greedy:
-            sock.sendall((PRIME_1000 + b"\n") * 10)  # some 10 s of work
+            sock.sendall((PRIME_1000 + b"\n") * 10)  # a minute of work
         begun = time.monotonic()
         for _ in range(5):
             with connect(port) as sock:
@@ -345,6 +346,28 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_from_until_it_does(
 
 
 @pytest.mark.ours
+def test_a_worker_waits_for_a_client_to_read_or_to_write_or_to_end_its_number():
+    module = load(ROOT / "lab02_tcp_threads/server.py")
+    queue = multiprocessing.Queue()
+    worker = module.Worker(queue, None)
+    ours, theirs = socket.socketpair()
+    connection = module.Connection(ours.detach(), ("host", 1), output=b"x" * (1 << 22))
+    with theirs, worker.selector, connection.sock:
+        worker.selector.register(connection.sock, module.READ, connection)
+        worker.serve(connection)
+        assert worker.selector.get_key(connection.sock).events == module.WRITE
+        while connection.output:
+            theirs.recv(1 << 20)
+            worker.serve(connection, module.WRITE)
+        assert worker.selector.get_key(connection.sock).events == module.READ
+        theirs.sendall(b"154")
+        before = time.monotonic()
+        worker.serve(connection, module.READ)
+        assert worker.quiet_at[connection] >= before + module.QUIET  # more may still come
+    queue.close()
+
+
+@pytest.mark.ours
 def test_finished_clients_leave_no_descriptor_and_no_memory(our_server):
     def churn(count):
         for _ in range(count):
@@ -393,11 +416,12 @@ def test_the_server_restarts_on_its_port_at_once(spawn):
 
 
 @pytest.mark.ours
-def test_connections_are_handed_to_named_worker_threads(spawn):
-    server = spawn(SERVER, 0, "--workers", 3)
+@pytest.mark.parametrize("options, workers", [([], 8), (["--workers", 3], 3)])
+def test_there_are_as_many_worker_threads_as_asked_for(spawn, options, workers):
+    server = spawn(SERVER, 0, *options)
     server.port()
-    # The main thread, three workers, the slow lane; the queue's own starts with its first use.
-    assert len(os.listdir(f"/proc/{server.pid}/task")) == 5
+    # Beside the main thread and the slow lane; the queue's own starts with its first use.
+    assert len(os.listdir(f"/proc/{server.pid}/task")) == 2 + workers
 
 
 @pytest.mark.ours

@@ -176,7 +176,12 @@ def test_a_worker_of_our_own_is_passed_its_lines_and_its_answer_is_published(par
         ("isprime", "isprime : expected isprime N, an integer of at most 1000 digits"),
         ("isprime 1 2", "isprime 1 2 : expected isprime N, an integer of at most 1000 digits"),
         ("gcd 1", "gcd 1 : expected gcd A B, two integers of at most 1000 digits"),
+        ("gcd 1 2 3", "gcd 1 2 3 : expected gcd A B, two integers of at most 1000 digits"),
         ("gcd 1 x", "gcd 1 x : expected gcd A B, two integers of at most 1000 digits"),
+        (
+            f"isprime {10**1000}",
+            f"isprime {10**1000} : expected isprime N, an integer of at most 1000 digits",
+        ),
         ("isprime 1_3", "isprime 1_3 : expected isprime N, an integer of at most 1000 digits"),
         (f"isprime {2**89 - 1}", f"{2**89 - 1} is prime"),
         ("foo bar", "foo bar: no worker takes such a line; now taken: gcd, isprime"),
@@ -218,6 +223,7 @@ def test_the_answer_to_another_client_is_not_taken_for_ones_own(parts, line, oth
         client.close_stdin()
         assert requests.poll(20_000) and requests.recv() == line.encode()
         requests.send(b"ok")
+        assert outputs.poll(20_000) and outputs.recv() == b"\x01"  # it is subscribed
         outputs.send(other.encode())
         client.expect(other)
         assert not requests.poll(200)  # it still waits
@@ -334,6 +340,42 @@ def test_a_worker_takes_no_work_before_its_answers_are_subscribed_to(parts):
         assert inputs.poll(20_000) and inputs.recv() == b"\x01isprime"
         inputs.send(b"isprime 7")
         assert outputs.poll(20_000) and outputs.recv() == b"7 is prime"
+
+
+@pytest.mark.ours
+def test_a_worker_is_ready_only_when_it_hears_the_server_as_well(parts):
+    with Hand() as hand:
+        outputs, outputs_port = hand.bind(zmq.SUB)
+        outputs.subscribe(b"")
+        worker = parts.spawn(PRIME, parts.ports[2], outputs_port)
+        worker.expect_err("waiting for a server")
+        assert not outputs.poll(500) and worker.lines == []
+        inputs = hand.context.socket(zmq.XPUB)
+        inputs.bind(f"tcp://127.0.0.1:{parts.ports[2]}")
+        wait_until(lambda: outputs.poll(10) or "Ready" in worker.out)
+
+
+@pytest.mark.ours
+def test_an_answer_waits_until_the_server_is_subscribed_again(parts):
+    with Hand() as hand:
+        inputs, inputs_port = hand.bind(zmq.XPUB)
+        outputs, outputs_port = hand.bind(zmq.SUB)
+        outputs.subscribe(b"")
+        parts.spawn(PRIME, inputs_port, outputs_port)
+        wait_until(lambda: outputs.poll(10) or inputs.poll(10), "the worker to subscribe")
+        assert inputs.recv() == b"\x01isprime"
+        outputs.unsubscribe(b"")
+        for _ in range(20):  # some of the first come before the worker knows
+            outputs.poll(10)
+            inputs.send(b"isprime 4")
+        inputs.send(b"isprime 7")
+        outputs.poll(200)
+        outputs.subscribe(b"")
+
+        def arrived():
+            return outputs.poll(0) and outputs.recv() == b"7 is prime"
+
+        wait_until(arrived, "the answer that has waited")
 
 
 @pytest.mark.ours

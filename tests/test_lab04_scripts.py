@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -132,6 +133,31 @@ def test_every_command_prints_exactly_this(server, spawn, command, output):
     assert client.wait() == 0
     assert client.out == output + "Shutting down\n"
     assert client.err == ""
+
+
+@pytest.mark.ours
+def test_an_answer_of_isprime_is_printed_before_the_next_has_come(spawn, proto):
+    """Against a server of our own, which answers the second number only when told."""
+    messages, services = proto
+    go_on = threading.Event()
+
+    class Slow(services.TextToolsServicer):
+        def isprime(self, requests, context):
+            assert [request.num for request in requests] == [7, 9]  # all in one stream
+            yield messages.IsPrimeReply(text="the first")
+            go_on.wait(20)
+            yield messages.IsPrimeReply(text="the second")
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    services.add_TextToolsServicer_to_server(Slow(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    client = spawn(CLIENT, f"127.0.0.1:{port}")
+    client.send("isprime 7 9")
+    client.expect("^the first$")
+    go_on.set()
+    client.expect("^the second$")
+    server.stop(None).wait()
 
 
 @pytest.mark.ours
