@@ -176,6 +176,7 @@ def test_a_worker_of_our_own_is_passed_its_lines_and_its_answer_is_published(par
         ("isprime", "isprime : expected isprime N, an integer of at most 1000 digits"),
         ("isprime 1 2", "isprime 1 2 : expected isprime N, an integer of at most 1000 digits"),
         ("gcd 1", "gcd 1 : expected gcd A B, two integers of at most 1000 digits"),
+        ("gcd \udcff", "gcd � : expected gcd A B, two integers of at most 1000 digits"),
         ("gcd 1 2 3", "gcd 1 2 3 : expected gcd A B, two integers of at most 1000 digits"),
         ("gcd 1 x", "gcd 1 x : expected gcd A B, two integers of at most 1000 digits"),
         (
@@ -219,7 +220,7 @@ def test_the_answer_to_another_client_is_not_taken_for_ones_own(parts, line, oth
         requests, inputs_port = hand.bind(zmq.REP)
         outputs, outputs_port = hand.bind(zmq.XPUB)
         client = parts.spawn(CLIENT, inputs_port, outputs_port)
-        client.write(f"{line}\nlast 1")
+        client.write(f"{line}\nnext 1\nlast 2")
         client.close_stdin()
         assert requests.poll(20_000) and requests.recv() == line.encode()
         requests.send(b"ok")
@@ -229,11 +230,17 @@ def test_the_answer_to_another_client_is_not_taken_for_ones_own(parts, line, oth
         assert not requests.poll(200)  # it still waits
         own = "7 is prime" if line == "isprime 7" else "gcd for 3 5 is 1"
         outputs.send(own.encode())
-        assert requests.poll(1000) and requests.recv() == b"last 1"
+        assert requests.poll(1000) and requests.recv() == b"next 1"
         requests.send(b"ok")
-        outputs.send(b"1 was last")
+        outputs.send(b"2 is no answer")
+        client.expect("no answer")
+        assert not requests.poll(200)
+        outputs.send(b"1 was next")
+        assert requests.poll(1000) and requests.recv() == b"last 2"
+        requests.send(b"ok")
+        outputs.send(b"2 was last")
         assert client.wait() == 0
-    assert client.lines == [other, own, "1 was last"]
+    assert client.lines == [other, own, "2 is no answer", "1 was next", "2 was last"]
 
 
 @pytest.mark.ours
