@@ -369,18 +369,17 @@ def test_a_worker_waits_for_a_client_to_read_or_to_write_or_to_end_its_number():
 
 @pytest.mark.ours
 def test_finished_clients_leave_no_descriptor_and_no_memory(our_server):
-    def churn(count):
-        for _ in range(count):
+    def churn(first, last):
+        for _ in range(first, last):
             with connect(our_server.number) as sock:
                 sock.sendall(b"7\n")
                 assert receive(sock) == b"7 is prime\n"
-        goal = our_server.out.count(" connected")
-        wait_until(lambda: our_server.out.count(" disconnected") == goal)
+        wait_until(lambda: our_server.out.count(" disconnected") == last)
 
-    churn(50)
+    churn(0, 50)
     folder = f"/proc/{our_server.pid}/fd"
     descriptors, memory = len(os.listdir(folder)), resident(our_server.pid)
-    churn(500)
+    churn(50, 550)
     assert len(os.listdir(folder)) == descriptors
     assert resident(our_server.pid) - memory < 1 << 20
 

@@ -221,16 +221,15 @@ def test_a_server_that_hangs_is_one_line(server, spawn):
 def test_a_connection_cut_in_mid_session_is_made_again(server, spawn):
     with TcpRelay(int(server.address.split(":")[1])) as relay:
         client = spawn(CLIENT, f"127.0.0.1:{relay.port}")
-        client.send("reverse abc")
-        client.expect("cba")
+
+        def answered(line, answer):
+            client.send(line)
+            client.expect(f"{answer}|unavailable")
+            return answer in client.out
+
+        wait_until(lambda: answered("reverse abc", "cba"), "an answer through the relay")
         relay.cut()
-
-        def answered():
-            client.send("reverse xyz")
-            client.expect("zyx|unavailable")
-            return "zyx" in client.out
-
-        wait_until(answered, "the connection to be made again")
+        wait_until(lambda: answered("reverse xyz", "zyx"), "the connection to be made again")
 
 
 @pytest.mark.ours
