@@ -27,7 +27,7 @@ import signal
 import socket
 import sys
 import time
-from multiprocessing import Queue
+from multiprocessing import get_context
 from queue import SimpleQueue
 from threading import Lock, Thread
 
@@ -287,7 +287,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"server.py: cannot listen on {host}:{args.port}: {error}", file=sys.stderr)
         return 1
-    queue, slow = Queue(), SimpleQueue()
+    # With the other start methods, the default on macOS and since Python 3.14, a queue comes with a
+    # helper process; nothing is ever forked here.
+    queue, slow = get_context("fork").Queue(), SimpleQueue()
     slow_lane = SlowLane(queue, slow)
     workers = [Worker(queue, slow) for _ in range(args.workers)]
     with contextlib.suppress(KeyboardInterrupt), listener:

@@ -424,6 +424,17 @@ def test_there_are_as_many_worker_threads_as_asked_for(spawn, options, workers):
 
 
 @pytest.mark.ours
+def test_the_queue_brings_no_helper_process_with_any_default_of_python(spawn, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import multiprocessing; multiprocessing.set_start_method('forkserver')"
+    )
+    server = spawn(SERVER, 0, env={"PYTHONPATH": str(tmp_path)})
+    server.port()
+    with open(f"/proc/{server.pid}/task/{server.pid}/children") as children:
+        assert children.read() == ""
+
+
+@pytest.mark.ours
 def test_a_connection_passes_the_queue_as_a_descriptor():
     module = load(ROOT / "lab02_tcp_threads/server.py")
     ours, theirs = socket.socketpair()
