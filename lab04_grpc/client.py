@@ -44,8 +44,6 @@ class Client(cmd.Cmd):
             return bool(super().onecmd(line.strip()))
         except grpc.RpcError as error:
             say(describe(error, self.address))
-        except UnicodeEncodeError:
-            say("The text is not valid Unicode")
         return False
 
     def do_reverse(self, text: str) -> None:
