@@ -110,18 +110,19 @@ def test_a_value_survives_the_leader_that_took_it(start):
 
 def test_with_data_dir_term_vote_and_values_survive_kill_9_of_all(start):
     cluster = start(3, "--data-dir", "data")
-    leader = cluster.leader()
+    cluster.followers()  # all three are there
     for n in range(20):
-        assert cluster.setval(leader, f"k{n}", str(n))
-    term = max(term for _, term in cluster.states())
+        wait_until(lambda n=n: cluster.setval(cluster.leader(), f"k{n}", str(n)))
     for server in cluster.servers:
         server.kill()
+    terms = [term for _, term in cluster.states()]
+    assert min(terms) > 0
     for n in range(3):
-        again = cluster.start(n)
-        assert int(again.expect(r"I am a follower. Term: (\d+)")[1]) == term
-    leader = cluster.leader()
-    assert [cluster.value(leader, f"k{n}") for n in range(20)] == [str(n) for n in range(20)]
-    assert max(term for _, term in cluster.states()) > term
+        again = cluster.start(n)  # what was announced had been saved
+        assert int(again.expect(r"I am a follower. Term: (\d+)")[1]) >= terms[n]
+    for n in range(20):
+        wait_until(lambda n=n: cluster.value(cluster.leader(), f"k{n}") == str(n))
+    assert max(term for _, term in cluster.states()) > max(terms)
 
 
 def test_with_data_dir_a_vote_is_not_given_again_after_kill_9(start):
