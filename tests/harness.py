@@ -344,6 +344,12 @@ def leftovers() -> list[str]:
     return found
 
 
+def resident(pid: int) -> int:
+    """Return the memory of a process, in bytes."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
 def load(path: Path) -> ModuleType:
     """Import a file of a lab by its path, under a name of its own, as its folder would see it."""
     name = f"{path.parent.name}__{path.stem}"

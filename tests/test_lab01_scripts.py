@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.harness import ROOT, free_port, load, wait_until
+from tests.harness import ROOT, free_port, load, resident, wait_until
 from tests.relays import UP, UdpRelay
 
 SERVER, CLIENT = "lab01_udp/server.py", "lab01_udp/client.py"
@@ -462,12 +462,6 @@ def test_memory_does_not_grow_with_the_file(spawn, tmp_path):
     assert client.wait() == 0
     assert resident(server.pid) - before < 4 << 20
     assert peak < 40 << 20
-
-
-def resident(pid):
-    """Return the memory of a process, in bytes."""
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 @pytest.mark.ours

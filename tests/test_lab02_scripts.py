@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.harness import ROOT, free_port, listens, load, wait_until
+from tests.harness import ROOT, free_port, listens, load, resident, wait_until
 from tests.relays import TcpRelay
 
 SERVER, CLIENT = "lab02_tcp_threads/server.py", "lab02_tcp_threads/client.py"
@@ -249,12 +249,6 @@ def test_an_endless_line_ends_the_connection_and_stays_out_of_memory(our_server)
     with connect(our_server.number) as sock:
         sock.sendall(b"7\n")
         assert receive(sock) == b"7 is prime\n"
-
-
-def resident(pid):
-    """Return the memory of a process, in bytes."""
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def processor_time(pid):
