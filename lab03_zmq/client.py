@@ -183,6 +183,13 @@ class Client(cmd.Cmd):
         return [name for name in ("isprime ", "gcd ", "help", "exit") if name.startswith(text)]
 
 
+def stop(signum, frame) -> None:
+    """Raise KeyboardInterrupt, once: what then ends us is not to be interrupted again."""
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def parse_port(text: str) -> int:
     """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
@@ -205,7 +212,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.default_int_handler)
+        signal.signal(signum, stop)
     sys.stdin.reconfigure(errors="replace")
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)

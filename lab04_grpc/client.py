@@ -108,6 +108,13 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def stop(signum, frame) -> None:
+    """Raise KeyboardInterrupt, once: what then ends us is not to be interrupted again."""
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Call the text and prime functions of a gRPC server.",
@@ -121,7 +128,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.default_int_handler)
+        signal.signal(signum, stop)
     sys.stdin.reconfigure(errors="replace")
     address = rpc.join_address(*args.server)
     with contextlib.suppress(BrokenPipeError), rpc.open_channel(address) as channel:
