@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint sim clean
+.PHONY: demo test lint sim soak clean
 
 demo: $(VENV)/ready
 	$(RUN) demo.py
@@ -16,6 +16,11 @@ SEEDS ?= 10000
 sim: $(VENV)/ready
 	$(RUN) -m tests.sim_raft $(SEEDS)
 
+# Attacks on all labs that take minutes each: make soak, or make soak ATTACKS="lab05 lab06.chaos" SCALE=0.1
+SCALE ?= 1
+soak: $(VENV)/ready
+	$(RUN) -m tests.soak $(ATTACKS) --scale $(SCALE)
+
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -24,7 +29,7 @@ clean:
 	rm -rf $(VENV)
 
 # A .venv whose interpreter no longer finds its packages (Python upgraded, folder moved) is made again.
-ifneq ($(shell $(RUN) -c 'import pytest, ruff' 2>&1),)
+ifneq ($(shell test -x $(RUN) && $(RUN) -c 'import pytest, ruff' 2>&1 || echo no),)
 .PHONY: $(VENV)/ready
 endif
 
