@@ -15,8 +15,9 @@ import threading
 # Held back until main() waits for them: some imports swallow an exception that comes upon them.
 signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
-from member import GOODBYE_TIMEOUT, Member  # noqa: E402
+from member import Member  # noqa: E402
 from messages import Accepted, Kind, Outcome, Status, Unreachable  # noqa: E402
+from place import GOODBYE_TIMEOUT  # noqa: E402
 from rpc import bind, block_stop_signals, grpc, join_address, parse_address  # noqa: E402
 from wire import (  # noqa: E402
     OPERATIONS,
@@ -37,7 +38,7 @@ LAST_ANSWERS = 0.2  # s for what clients are still waiting for
 
 
 class Servicer(services.NodeServiceServicer):
-    """Every call is one of the rules in member.py."""
+    """Every call is one of the rules of a Member."""
 
     def __init__(self, threads: Threads, member: Member):
         self.do = threads.do

@@ -1,6 +1,6 @@
 """What the members of a ring say to each other: chord.proto's messages as plain frozen values.
 
-Names and fields are those of chord.proto. The rules (membership.py, member.py) see only these.
+Names and fields are those of chord.proto. The rules see only these.
 """
 
 import enum

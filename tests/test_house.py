@@ -37,8 +37,11 @@ OTHERS = [
 CORES = [
     "lab01_udp/stop_and_wait.py",
     "lab05_chord/chord.py",
+    "lab05_chord/holder.py",
     "lab05_chord/member.py",
     "lab05_chord/membership.py",
+    "lab05_chord/place.py",
+    "lab05_chord/records.py",
     "lab05_chord/messages.py",
     "lab06_raft/raft.py",
 ]

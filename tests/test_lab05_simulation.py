@@ -19,7 +19,9 @@ from tests.simnet import Network, Simulation
 pytestmark = pytest.mark.ours
 
 member = harness.load(harness.ROOT / "lab05_chord/member.py")
-chord, messages, membership = (sys.modules[name] for name in ("chord", "messages", "membership"))
+chord, messages, membership, holder = (
+    sys.modules[name] for name in ("chord", "messages", "membership", "holder")
+)
 
 
 # --- coroutines in virtual time ---
@@ -483,7 +485,7 @@ def test_writes_in_doubt_are_decided_once_and_for_all(seed):
 
 @pytest.mark.parametrize("seed", SEEDS[:20])
 def test_removed_keys_stay_removed_when_their_tombstones_are_swept_away(seed, monkeypatch):
-    monkeypatch.setattr(member, "TOMBSTONE_LIFE", 8.0)  # longer than any node hangs
+    monkeypatch.setattr(holder, "TOMBSTONE_LIFE", 8.0)  # longer than any node hangs
     world = play(seed, [join, leave, hang], QUIET)
     world.run(world.sim.now + 30)
     tombstones = [

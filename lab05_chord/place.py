@@ -1,0 +1,202 @@
+"""A node's place in the ring: how it joins, asks the registry, moves from view to view, and leaves.
+
+Why it is as it is stands at the top of chord.py.
+"""
+
+from chord import BEAT, LEASE, Node, View, between, key_id
+from membership import NODE_RETRY
+from messages import (
+    Accepted,
+    Departure,
+    Epoch,
+    Host,
+    Question,
+    Refused,
+    Registered,
+    Registration,
+    Unreachable,
+)
+
+CALL_TIMEOUT = 1.0  # s for an answer that needs nobody else
+GOODBYE_TIMEOUT = 0.2  # s
+REGISTER_TIMEOUT = 15.0  # s: a newcomer waits for those before it, and for a death to be noticed
+SOONEST_BEAT = 0.05  # s between two questions out of turn
+
+
+class Place:
+    """Where a node stands. What it holds there is the matter of Holder, which builds on this.
+
+    Args:
+        host: the world, see messages.Host. ipaddr, port: where others reach this node.
+        registry: the registry's address.
+    """
+
+    def __init__(self, host: Host, ipaddr: str, port: int, registry: str):
+        self.host = host
+        self.registry = registry
+        self.ipaddr, self.port = ipaddr, port
+        self.address = f"{ipaddr}:{port}"
+        # the place
+        self.id = -1
+        self.born = 0  # the epoch in which it joined
+        self.view = View()
+        self.served_after: int | None = None  # it serves (served_after, id]; None: nothing yet
+        self.settled = 0  # the last epoch in which it and its successors agreed on its arc
+        self.joining = self.leaving = False
+        # what it knows of the registry
+        self.leave_since = self.asked = -LEASE
+        self.orphan = False  # the registry did not answer last time
+
+    def come_back(self, absence: float) -> None:
+        """Hear that there is a new place, so many seconds after the last leave to serve."""
+        raise NotImplementedError
+
+    async def settle(self) -> None:
+        """Hear that the view asks something new of this node."""
+        raise NotImplementedError
+
+    def sweep(self) -> None:
+        """Hear that all nodes are settled in this view."""
+        raise NotImplementedError
+
+    # --- joining, asking, leaving ---
+
+    async def join(self) -> Registered:
+        """Get a place in the ring: the one that this node had before, if it is free."""
+        wish = self.id if self.id >= 0 else None
+        sent = self.host.now()
+        request = Registration(self.ipaddr, self.port, wish)
+        self.joining, self.served_after = True, None
+        try:
+            reply = await self.host.call(self.registry, "register", request, REGISTER_TIMEOUT)
+        finally:
+            self.joining = False
+        if reply.id < 0:
+            return reply
+        self.come_back(sent - self.leave_since)
+        self.id, self.view, self.born = reply.id, reply.view, reply.view.epoch
+        self.served_after, self.settled = None, 0
+        self.leave_since = sent
+        self.host.joined(self.id, self.view)
+        self.host.spawn(self.settle())
+        return reply
+
+    async def run(self) -> None:
+        """Ask the registry every second, as long as the node lives."""
+        while not self.leaving:
+            await self.ask()
+            await self.host.sleep(NODE_RETRY if self.orphan else BEAT)
+
+    def ask_soon(self) -> None:
+        """Ask the registry now: there are signs that the ring has changed."""
+        if self.host.now() - self.asked >= SOONEST_BEAT:
+            self.host.spawn(self.ask())
+
+    async def ask(self) -> None:
+        """Tell the registry that I am alive, and hear where I stand."""
+        if self.joining or self.leaving:
+            return
+        self.asked = sent = self.host.now()
+        question = Question(self.id, self.address, self.view.epoch, self.settled)
+        try:
+            answer = await self.host.call(
+                self.registry, "populate_finger_table", question, CALL_TIMEOUT
+            )
+            if answer.epoch < self.view.epoch:  # it was started again and knows less than I do
+                self.orphan = True  # until it knows me
+                reply = await self.host.call(self.registry, "restore", self.view, CALL_TIMEOUT)
+                if not reply.success:
+                    raise Unreachable(reply.message)
+            elif answer.known:
+                self.orphan = False
+                self.leave_since = max(self.leave_since, sent)
+                self.install(answer.view)
+                if answer.settled and answer.epoch == self.view.epoch == self.settled:
+                    self.sweep()
+            elif question.epoch == self.view.epoch and not self.joining:  # it dropped me
+                await self.join()
+        except Unreachable:
+            self.orphan = True
+            if await self.neighbours_agree():
+                self.leave_since = max(self.leave_since, sent)
+
+    async def neighbours_agree(self) -> bool:
+        """Ask my successors, who would own my arc without me, whether I am still its owner."""
+        others = self.view.next_nodes(self.id)
+        return all(await self.host.gather(*(self._agrees(node) for node in others)))
+
+    async def _agrees(self, node: Node) -> bool:
+        try:
+            request = Epoch(self.view.epoch)
+            reply = await self.host.call(node.address, "confirm", request, CALL_TIMEOUT)
+            return reply.accepted
+        except Refused:
+            return True  # who is gone owns nothing
+        except Unreachable:
+            return False
+
+    def confirm(self, request: Epoch) -> Accepted:
+        """Confirm that no registry talks to me either, and that I know no newer view."""
+        return Accepted(self.orphan and self.view.epoch <= request.epoch)
+
+    async def deregister(self) -> None:
+        """Tell the registry that I am gone, and my neighbours what it makes of it."""
+        self.leaving, view = True, self.view
+        departure = Departure(self.id, self.address)
+        try:
+            reply = await self.host.call(self.registry, "deregister", departure, GOODBYE_TIMEOUT)
+        except Unreachable:
+            return
+        if reply.view:
+            nearby = dict.fromkeys([view.predecessor(self.id), *view.next_nodes(self.id)])
+            await self.host.gather(*(self._try(n, "install", reply.view) for n in nearby))
+
+    async def _try(self, node: Node, method: str, request: object) -> object | None:
+        try:
+            return await self.host.call(node.address, method, request, CALL_TIMEOUT)
+        except Unreachable:
+            return None
+
+    # --- views ---
+
+    def install(self, view: View | None) -> None:
+        """Step into a newer view; stop serving at once what is not mine in it."""
+        if view is None or view.epoch <= self.view.epoch or self.id < 0 or self.joining:
+            return
+        old, self.view = self.view, view
+        if view.by_id.get(self.id, None) != Node(self.id, self.address):
+            self.served_after = None
+            self.ask_soon()
+            return
+        if self.served_after is not None and view.predecessor(self.id).id != self.id:
+            self.served_after = self._later(self.served_after, view.predecessor(self.id).id)
+        if self.settled == old.epoch and view.surroundings(self.id) == old.surroundings(self.id):
+            self.settled = view.epoch
+            return
+        self.host.spawn(self.settle())
+        # Who is before me may have new surroundings too; it tells the one before it.
+        self.host.spawn(self._try(view.predecessor(self.id), "install", view))
+
+    def _later(self, one: int, other: int) -> int:
+        """Return which of two ids I come to last, clockwise, on the way to my own."""
+        return other if between(other, one, self.id) else one
+
+    # --- state ---
+
+    def is_member(self, id: int | None = None) -> bool:
+        """Tell whether I am in the ring, under this id, and neither coming nor going."""
+        passing = self.joining or self.leaving
+        return not passing and id in (None, self.id) and self.id in self.view.by_id
+
+    def owns(self, key: str) -> bool:
+        """Tell whether a key is on the arc that I am settled on."""
+        k = key_id(key, self.view.m)
+        return self.served_after is not None and between(k, self.served_after, self.id)
+
+    def holds(self, key: str) -> bool:
+        """Tell whether I am the owner or a replica of a key in this view."""
+        return between(key_id(key, self.view.m), self.view.held_after(self.id), self.id)
+
+    def serves(self, key: str) -> bool:
+        """Tell whether I may answer for a key now: it is mine, and nobody thinks me dead."""
+        return self.owns(key) and self.host.now() - self.leave_since < LEASE
