@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import NamedTuple
 
-import raft
+import protocol
 import rpc
-from raft import Raft, Role
+from raft import TIMEOUT_RANGE, Raft, Role
 from rpc import grpc  # not `import grpc`: rpc first silences its log
 from storage import Disk, Memory
 
@@ -186,19 +186,19 @@ class Node:
 
     # Calls to the peers: each in a task of its own, so that none waits for another
 
-    async def _call(self, call: raft.Call) -> None:
+    async def _call(self, call: protocol.Call) -> None:
         if self.suspended:
             return
         peer, request = self.peers[call.peer], call.request
-        if isinstance(request, raft.RequestVoteRequest):
+        if isinstance(request, protocol.RequestVoteRequest):
             message = messages.RequestVoteRequest(**request._asdict())
             answer = await peer.ask("RequestVote", message, VOTE_DEADLINE)
-            reply = answer and raft.RequestVoteReply(answer.term, answer.result)
+            reply = answer and protocol.RequestVoteReply(answer.term, answer.result)
             receive = self.raft.request_vote_reply
         else:
             answer = await peer.ask("AppendEntries", _to_message(request), APPEND_DEADLINE)
             fields = answer and (answer.term, answer.success, answer.conflict_index)
-            reply = answer and raft.AppendEntriesReply(*fields)
+            reply = answer and protocol.AppendEntriesReply(*fields)
             receive = self.raft.append_entries_reply
         # Without a reply the next heartbeat or election is the retry.
         if reply and reply.term <= MAX_TERM and not self.suspended:
@@ -290,9 +290,9 @@ def _settle(future: asyncio.Future, result=None) -> None:
 
 
 def _new_timeout() -> float:
-    return random.uniform(*raft.TIMEOUT_RANGE)
+    return random.uniform(*TIMEOUT_RANGE)
 
 
-def _to_message(request: raft.AppendEntriesRequest):
+def _to_message(request: protocol.AppendEntriesRequest):
     entries = [messages.Entry(**entry._asdict()) for entry in request.entries]
     return messages.AppendEntriesRequest(**request._replace(entries=entries)._asdict())

@@ -32,9 +32,19 @@ responding"). All times are seconds on one clock; `deadline` is when `tick` want
 import enum
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
+
+from protocol import (
+    AppendEntriesReply,
+    AppendEntriesRequest,
+    Call,
+    Entry,
+    Read,
+    RequestVoteReply,
+    RequestVoteRequest,
+    Saved,
+    Unsaved,
+)
 
 HEARTBEAT = 0.050  # s between a leader's AppendEntries
 TIMEOUT_RANGE = (0.150, 0.300)  # s: the spans from which a follower's timer is drawn
@@ -46,73 +56,6 @@ class Role(enum.Enum):
     FOLLOWER = "follower"
     CANDIDATE = "candidate"
     LEADER = "leader"
-
-
-class Entry(NamedTuple):
-    term: int
-    key: str = ""  # empty: a new leader's no-op (§8)
-    value: str = ""
-
-
-class RequestVoteRequest(NamedTuple):
-    term: int
-    candidate_id: int
-    last_log_index: int
-    last_log_term: int
-
-
-class RequestVoteReply(NamedTuple):
-    term: int
-    result: bool
-
-
-class AppendEntriesRequest(NamedTuple):
-    term: int
-    leader_id: int
-    prev_log_index: int
-    prev_log_term: int
-    entries: tuple[Entry, ...]
-    leader_commit: int
-
-
-class AppendEntriesReply(NamedTuple):
-    term: int
-    success: bool
-    conflict_index: int = 0
-
-
-class Call(NamedTuple):
-    """A request to send to a peer; its reply goes to `request_vote_reply` or the other."""
-
-    peer: int
-    request: RequestVoteRequest | AppendEntriesRequest
-    round: int = 0  # the leader's round of AppendEntries that it belongs to
-
-
-class Read(NamedTuple):
-    """What must come true before the leader may answer a read (§8)."""
-
-    term: int
-    round: int
-    index: int
-
-
-class Unsaved(NamedTuple):
-    """What has to be on disk: all of term and vote, and the log from `index` on."""
-
-    current_term: int
-    voted_for: int | None
-    index: int
-    entries: Sequence[Entry]
-
-
-@dataclass
-class Saved:
-    """What a server finds on its disk when it starts."""
-
-    current_term: int = 0
-    voted_for: int | None = None
-    log: list[Entry] = field(default_factory=list)  # from index 1 on
 
 
 class Raft:

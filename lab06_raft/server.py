@@ -21,7 +21,7 @@ from pathlib import Path
 # Held back until main() waits for them: some imports swallow an exception that comes upon them.
 signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
-import raft  # noqa: E402
+import protocol  # noqa: E402
 import rpc  # noqa: E402
 from config import find_config, parse_id, read_config  # noqa: E402
 from node import FORWARD_DEADLINE, MAX_TERM, Node, Peer, View, messages, services  # noqa: E402
@@ -102,7 +102,7 @@ class RaftServicer(services.RaftServicer):
 
     async def RequestVote(self, request, context):
         await self._check(context, request.term)
-        vote = raft.RequestVoteRequest(
+        vote = protocol.RequestVoteRequest(
             request.term, request.candidate_id, request.last_log_index, request.last_log_term
         )
         reply = self.node.step(self.raft.request_vote, vote, self.node.loop.time())
@@ -110,12 +110,12 @@ class RaftServicer(services.RaftServicer):
 
     async def AppendEntries(self, request, context):
         await self._check(context, request.term)
-        append = raft.AppendEntriesRequest(
+        append = protocol.AppendEntriesRequest(
             request.term,
             request.leader_id,
             request.prev_log_index,
             request.prev_log_term,
-            tuple(raft.Entry(entry.term, entry.key, entry.value) for entry in request.entries),
+            tuple(protocol.Entry(entry.term, entry.key, entry.value) for entry in request.entries),
             request.leader_commit,
         )
         reply = self.node.step(self.raft.append_entries, append, self.node.loop.time())

@@ -3,16 +3,16 @@
 import sqlite3
 from pathlib import Path
 
-import raft
+import protocol
 
 
 class Memory:
     """Keeps nothing: a start begins at term 0, as the lab has it. A restart may then vote twice."""
 
-    def load(self) -> raft.Saved:
-        return raft.Saved()
+    def load(self) -> protocol.Saved:
+        return protocol.Saved()
 
-    def save(self, unsaved: raft.Unsaved) -> None:
+    def save(self, unsaved: protocol.Unsaved) -> None:
         pass
 
 
@@ -34,12 +34,12 @@ class Disk:
             INSERT OR IGNORE INTO state VALUES (1, 0, NULL);
         """)
 
-    def load(self) -> raft.Saved:
+    def load(self) -> protocol.Saved:
         ((current_term, voted_for),) = self.db.execute("SELECT current_term, voted_for FROM state")
         rows = self.db.execute("SELECT term, key, value FROM log ORDER BY position")
-        return raft.Saved(current_term, voted_for, [raft.Entry(*row) for row in rows])
+        return protocol.Saved(current_term, voted_for, [protocol.Entry(*row) for row in rows])
 
-    def save(self, unsaved: raft.Unsaved) -> None:
+    def save(self, unsaved: protocol.Unsaved) -> None:
         """Return when all of it is on the disk; a crash meanwhile leaves all of it or nothing."""
         rows = [(index, *entry) for index, entry in enumerate(unsaved.entries, unsaved.index)]
         state = (unsaved.current_term, unsaved.voted_for)

@@ -43,6 +43,7 @@ CORES = [
     "lab05_chord/place.py",
     "lab05_chord/records.py",
     "lab05_chord/messages.py",
+    "lab06_raft/protocol.py",
     "lab06_raft/raft.py",
 ]
 PURE = {

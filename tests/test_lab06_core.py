@@ -1,6 +1,5 @@
 """Lab 6, the core: each rule of the lab's text and of the paper's Figure 2 by itself."""
 
-import ast
 import itertools
 
 import pytest
@@ -376,18 +375,3 @@ def test_the_disk_gives_back_what_it_was_told_to_keep(tmp_path):
     again.db.close()
     assert (found.current_term, found.voted_for) == (2**62, None)
     assert found.log == [log[0], Entry(7, "b", "")]
-
-
-def test_the_core_has_no_clock_network_thread_disk_or_chance():
-    tree = ast.parse((ROOT / "lab06_raft/raft.py").read_text())
-    imported = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module)
-    assert imported <= {"enum", "bisect", "collections.abc", "dataclasses", "itertools", "typing"}
-    called = {
-        node.func.id for node in ast.walk(tree) if isinstance(getattr(node, "func", 0), ast.Name)
-    }
-    assert not called & {"print", "open", "input", "exec", "eval", "__import__"}
