@@ -88,6 +88,25 @@ def port(spawn, tmp_path):
     return port
 
 
+@pytest.fixture
+def raw_server():
+    with RawServer() as server:
+        yield server
+
+
+@pytest.fixture
+def upload(spawn, raw_server, tmp_path):
+    """Start clients that send a file "a" to raw_server, which has their start message already."""
+
+    def start(content, **options):
+        (tmp_path / "a").write_bytes(content)
+        client = spawn(CLIENT, f"127.0.0.1:{raw_server.port}", "a", "a", cwd=tmp_path, **options)
+        assert raw_server.receive() == b"s | 0 | a | %d" % len(content)
+        return client
+
+    return start
+
+
 def saved(path):
     """Return the content of a file once it is there, or None."""
     return path.read_bytes() if path.exists() else None
@@ -166,41 +185,36 @@ def test_clients_at_the_same_time_get_each_their_own_file(port, tmp_path):
 # --- The assignment: the client ---
 
 
-def test_the_client_sends_start_and_then_data_one_by_one(spawn, tmp_path):
+def test_the_client_sends_start_and_then_data_one_by_one(raw_server, spawn, tmp_path):
     (tmp_path / "local.bin").write_bytes(b"0123456789" * 3)
-    with RawServer() as server:
-        client = spawn(CLIENT, f"localhost:{server.port}", "local.bin", "remote.bin", cwd=tmp_path)
-        assert server.receive() == b"s | 0 | remote.bin | 30"
-        server.send(b"a | 1 | 28")
-        assert server.receive() == b"d | 1 | 01234567890123456789"
-        server.send(b"a | 2")
-        assert server.receive() == b"d | 2 | 0123456789"
-        server.send(b"a | 3")
+    client = spawn(CLIENT, f"localhost:{raw_server.port}", "local.bin", "remote.bin", cwd=tmp_path)
+    assert raw_server.receive() == b"s | 0 | remote.bin | 30"
+    raw_server.send(b"a | 1 | 28")
+    assert raw_server.receive() == b"d | 1 | 01234567890123456789"
+    raw_server.send(b"a | 2")
+    assert raw_server.receive() == b"d | 2 | 0123456789"
+    raw_server.send(b"a | 3")
     assert client.wait() == 0
 
 
-def test_the_client_gives_up_after_six_datagrams_in_three_seconds(spawn, tmp_path):
+def test_the_client_gives_up_after_six_datagrams_in_three_seconds(raw_server, spawn, tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
-        received = [(server.receive(), time.monotonic()) for _ in range(6)]
-        assert client.wait() != 0
-        server.sock.settimeout(0.1)
-        with pytest.raises(TimeoutError):
-            server.receive()
+    client = spawn(CLIENT, f"127.0.0.1:{raw_server.port}", "a", "a", cwd=tmp_path)
+    received = [(raw_server.receive(), time.monotonic()) for _ in range(6)]
+    assert client.wait() != 0
+    raw_server.sock.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        raw_server.receive()
     assert {datagram for datagram, _ in received} == {b"s | 0 | a | 3"}
     gaps = [b - a for (_, a), (_, b) in zip(received, received[1:], strict=False)]
     assert all(0.2 < gap < 1.5 for gap in gaps) and 2.0 < sum(gaps) < 5.0, gaps  # if we are late
 
 
-def test_a_lost_data_message_is_sent_again(spawn, tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
-        server.receive()
-        server.send(b"a | 1 | 1024")
-        assert [server.receive() for _ in range(3)] == [b"d | 1 | abc"] * 3
-        server.send(b"a | 2")
+def test_a_lost_data_message_is_sent_again(raw_server, upload):
+    client = upload(b"abc")
+    raw_server.send(b"a | 1 | 1024")
+    assert [raw_server.receive() for _ in range(3)] == [b"d | 1 | abc"] * 3
+    raw_server.send(b"a | 2")
     assert client.wait() == 0
 
 
@@ -500,35 +514,30 @@ def test_ipv6_works_when_asked_for(spawn, tmp_path):
 
 
 @pytest.mark.ours
-def test_the_client_reads_acks_without_blanks(spawn, tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
-        server.receive()
-        server.send(b"a|1|1024")
-        assert server.receive() == b"d | 1 | abc"
-        server.send(b"a|2")
+def test_the_client_reads_acks_without_blanks(raw_server, upload):
+    client = upload(b"abc")
+    raw_server.send(b"a|1|1024")
+    assert raw_server.receive() == b"d | 1 | abc"
+    raw_server.send(b"a|2")
     assert client.wait() == 0
 
 
 @pytest.mark.ours
-def test_only_the_awaited_ack_from_the_servers_own_address_advances_the_client(spawn, tmp_path):
-    (tmp_path / "a").write_bytes(b"abcdef")
-    with RawServer() as server, RawServer() as stranger:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
-        server.receive()
-        stranger.sock.sendto(b"a | 1 | 1024", server.client)
-        server.send(b"a | 2 | 1024")
-        server.send(b"nonsense")
-        assert server.receive() == b"s | 0 | a | 6"  # only the time-out brings it again
-        server.send(b"a | 1 | 11")
-        assert server.receive() == b"d | 1 | abc"
+def test_only_the_awaited_ack_from_the_servers_own_address_advances_the_client(raw_server, upload):
+    client = upload(b"abcdef")
+    with RawServer() as stranger:
+        stranger.sock.sendto(b"a | 1 | 1024", raw_server.client)
+        raw_server.send(b"a | 2 | 1024")
+        raw_server.send(b"nonsense")
+        assert raw_server.receive() == b"s | 0 | a | 6"  # only the time-out brings it again
+        raw_server.send(b"a | 1 | 11")
+        assert raw_server.receive() == b"d | 1 | abc"
         for _ in range(5):
-            server.send(b"a | 1 | 11")
-            stranger.sock.sendto(b"a | 2", server.client)
-        server.send(b"a | 2")
-        assert server.receive() == b"d | 2 | def"
-        server.send(b"a | 3")
+            raw_server.send(b"a | 1 | 11")
+            stranger.sock.sendto(b"a | 2", raw_server.client)
+        raw_server.send(b"a | 2")
+        assert raw_server.receive() == b"d | 2 | def"
+        raw_server.send(b"a | 3")
     assert client.wait() == 0
     assert client.err == ""  # no progress without a terminal, however long it takes
 
@@ -550,31 +559,29 @@ def test_a_report_that_nobody_was_there_costs_no_datagram():
 
 @pytest.mark.ours
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "été", "a\nb", "n" * 256])
-def test_a_name_that_no_server_takes_is_one_line_before_anything_is_sent(spawn, tmp_path, name):
+def test_a_name_that_no_server_takes_is_one_line_before_anything_is_sent(
+    raw_server, spawn, tmp_path, name
+):
     (tmp_path / "a").write_bytes(b"abc")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", name, cwd=tmp_path)
-        assert client.wait() == 2
-        assert client.err.count("\n") == 1 and "file name" in client.err
-        server.sock.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            server.receive()
+    client = spawn(CLIENT, f"127.0.0.1:{raw_server.port}", "a", name, cwd=tmp_path)
+    assert client.wait() == 2
+    assert client.err.count("\n") == 1 and "file name" in client.err
+    raw_server.sock.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        raw_server.receive()
 
 
 @pytest.mark.ours
-def test_stale_acks_do_not_put_off_the_retransmission(spawn, tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
-        server.receive()
-        server.sock.settimeout(0.1)
-        begun, datagrams = time.monotonic(), 1
-        while datagrams < 6:
-            server.send(b"a | 77")
-            with contextlib.suppress(TimeoutError):
-                server.receive()
-                datagrams += 1
-            assert time.monotonic() - begun < 10
+def test_stale_acks_do_not_put_off_the_retransmission(raw_server, upload):
+    client = upload(b"abc")
+    raw_server.sock.settimeout(0.1)
+    begun, datagrams = time.monotonic(), 1
+    while datagrams < 6:
+        raw_server.send(b"a | 77")
+        with contextlib.suppress(TimeoutError):
+            raw_server.receive()
+            datagrams += 1
+        assert time.monotonic() - begun < 10
     assert client.wait() == 1
 
 
@@ -601,80 +608,67 @@ def test_a_server_that_starts_late_is_still_found(spawn, tmp_path):
 
 
 @pytest.mark.ours
-def test_a_server_killed_in_mid_transfer_is_one_clear_line(spawn, tmp_path):
-    (tmp_path / "a").write_bytes(b"abcdef")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
-        server.receive()
-        server.send(b"a | 1 | 10")
-        server.receive()
+def test_a_server_killed_in_mid_transfer_is_one_clear_line(raw_server, upload):
+    client = upload(b"abcdef")
+    raw_server.send(b"a | 1 | 10")
+    raw_server.receive()
+    raw_server.close()
     assert client.wait() == 1
     assert client.err.count("\n") == 1 and "malfunctioning" in client.err
 
 
 @pytest.mark.ours
 @pytest.mark.parametrize("path", ["missing", "folder", "fifo", "/dev/zero"])
-def test_a_file_that_cannot_be_sent_is_one_line_before_anything_is_sent(spawn, tmp_path, path):
+def test_a_file_that_cannot_be_sent_is_one_line_before_anything_is_sent(
+    raw_server, spawn, tmp_path, path
+):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", path, "name", cwd=tmp_path)
-        assert client.wait() == 2
-        assert client.err.count("\n") == 1 and path in client.err
-        server.sock.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            server.receive()
+    client = spawn(CLIENT, f"127.0.0.1:{raw_server.port}", path, "name", cwd=tmp_path)
+    assert client.wait() == 2
+    assert client.err.count("\n") == 1 and path in client.err
+    raw_server.sock.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        raw_server.receive()
 
 
 @pytest.mark.ours
-def test_a_buf_size_too_small_is_one_line(spawn, tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
-        server.receive()
-        server.send(b"a | 1 | 8")
-        assert client.wait() == 1
+def test_a_buf_size_too_small_is_one_line(raw_server, upload):
+    client = upload(b"abc")
+    raw_server.send(b"a | 1 | 8")
+    assert client.wait() == 1
     assert client.err == "client.py: the server's buf_size of 8 is too small for data\n"
 
 
 @pytest.mark.ours
-def test_a_file_that_shrinks_is_one_line(spawn, tmp_path):
-    (tmp_path / "a").write_bytes(b"abcdef")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
-        server.receive()
-        (tmp_path / "a").write_bytes(b"")
-        server.send(b"a | 1 | 100")
-        assert client.wait() == 1
+def test_a_file_that_shrinks_is_one_line(raw_server, upload, tmp_path):
+    client = upload(b"abcdef")
+    (tmp_path / "a").write_bytes(b"")
+    raw_server.send(b"a | 1 | 100")
+    assert client.wait() == 1
     assert client.err == "client.py: the file has shrunk while it was sent\n"
 
 
 @pytest.mark.ours
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_the_client_with_130_and_one_line(spawn, tmp_path, signum):
-    (tmp_path / "a").write_bytes(b"abcdef")
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
-        server.receive()
-        client.signal(signum)
-        assert client.wait(5) == 130
+def test_ctrl_c_ends_the_client_with_130_and_one_line(upload, signum):
+    client = upload(b"abcdef")
+    client.signal(signum)
+    assert client.wait(5) == 130
     assert client.err == "client.py: interrupted, the file is not sent\n"
 
 
 @pytest.mark.ours
-def test_progress_is_shown_on_a_terminal_only(spawn, tmp_path):
-    (tmp_path / "a").write_bytes(b"x" * 4000)
-    with RawServer() as server:
-        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path, tty=True)
-        server.receive()
-        server.send(b"a | 1 | 1008")
-        for k in range(2, 5):
-            server.receive()
-            if k == 3:
-                server.receive()  # sent again: half a second has passed
-            server.send(b"a | %d" % k)
-        client.expect(r"\d+/4000 bytes  [\d.]+ MB/s  \d+ s left")
-        server.receive()
-        server.send(b"a | 5")
-        client.expect("Sent a: 4000 bytes in .* 1 retransmissions")
-        assert client.wait() == 0
+def test_progress_is_shown_on_a_terminal_only(raw_server, upload):
+    client = upload(b"x" * 4000, tty=True)
+    raw_server.send(b"a | 1 | 1008")
+    for k in range(2, 5):
+        raw_server.receive()
+        if k == 3:
+            raw_server.receive()  # sent again: half a second has passed
+        raw_server.send(b"a | %d" % k)
+    client.expect(r"\d+/4000 bytes  [\d.]+ MB/s  \d+ s left")
+    raw_server.receive()
+    raw_server.send(b"a | 5")
+    client.expect("Sent a: 4000 bytes in .* 1 retransmissions")
+    assert client.wait() == 0
