@@ -1,8 +1,5 @@
 """A Raft cluster of real processes, the lines between them, and the verbs to handle both."""
 
-import contextlib
-import socket
-import threading
 from collections.abc import Callable
 
 from tests.harness import ROOT, free_port, load, wait_until
@@ -16,7 +13,7 @@ class Cluster:
 
     Args:
         spawn: the fixture. folder: for the servers' folders. size: how many servers.
-        options: further arguments of each. relay: put a `Relay` into each line between two.
+        options: further arguments of each. relay: makes what to put into each line between two.
     """
 
     def __init__(self, spawn, folder, size: int, *options, relay: Callable | None = None):
@@ -119,78 +116,3 @@ class Cluster:
     def heal(self, old_connections=True) -> None:
         for relay in self.relays.values():
             relay.release(old_connections)
-
-
-class Relay:
-    """A TCP line to a port of 127.0.0.1 that can fall silent without breaking.
-
-    The threads end with `close`.
-    """
-
-    def __init__(self, target: int):
-        self.target = target
-        self.passing = threading.Event()  # for the connections made since the last release
-        self.passing.set()
-        self.gates = [self.passing]
-        self.closed = False
-        self.sockets = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.listener.settimeout(0.1)
-        self.port = self.listener.getsockname()[1]
-        self.threads = []
-        self._start(self._accept)
-
-    def _start(self, work, *args) -> None:
-        self.threads.append(threading.Thread(target=work, args=args))
-        self.threads[-1].start()
-
-    def _accept(self) -> None:
-        while not self.closed:
-            with contextlib.suppress(OSError):
-                near, _ = self.listener.accept()
-                self.sockets.append(near)
-                self._start(self._connect, near, self.passing)
-
-    def _connect(self, near, passing) -> None:
-        passing.wait()
-        far = socket.socket()
-        self.sockets.append(far)
-        with contextlib.suppress(OSError):
-            far.connect(("127.0.0.1", self.target))
-            self._start(self._pump, far, near, passing)
-            self._pump(near, far, passing)
-        _shut(near)
-
-    def _pump(self, source, target, passing) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                passing.wait()
-                target.sendall(data)
-        _shut(target)
-
-    def hold(self) -> None:
-        self.passing.clear()
-
-    def release(self, old_connections=True) -> None:
-        """Let bytes pass again; those of old connections too, or only those of new ones."""
-        if not old_connections:
-            self.passing = threading.Event()
-            self.gates.append(self.passing)
-        self.passing.set()
-
-    def close(self) -> None:
-        self.closed = True
-        for gate in self.gates:
-            gate.set()
-        for thread in self.threads:
-            while thread.is_alive():  # it may be making a socket right now
-                for each in list(self.sockets):
-                    _shut(each)
-                thread.join(0.05)
-        for each in [self.listener, *self.sockets]:
-            each.close()
-
-
-def _shut(each: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        each.shutdown(socket.SHUT_RDWR)

@@ -6,11 +6,11 @@
 Both pass everything on unchanged until they are told otherwise; nothing in the labs knows of them.
 """
 
+import asyncio
 import contextlib
 import heapq
 import itertools
 import random
-import select
 import selectors
 import socket
 import struct
@@ -126,95 +126,88 @@ class UdpRelay:
 
 
 class TcpRelay:
-    """Carries TCP connections to one server.
+    """Carries TCP connections to one server, their ends and resets included.
 
-    Attributes:
+    Args:
         piece: the most bytes to pass on at a time; 0 means as they come.
-        stalled: while set, what arrives stays here; connections look alive and are silent.
     """
 
     def __init__(self, server_port: int, piece: int = 0):
         self.server = (HOST, server_port)
         self.piece = piece
-        self.stalled = False
         self.listener = socket.create_server((HOST, 0))
         self.port = self.listener.getsockname()[1]
-        self._pairs: dict[socket.socket, socket.socket] = {}
-        self._waker, self._wake = socket.socketpair()
-        self._cut = self._closing = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._passing = asyncio.Event()  # for the connections made since the last release
+        self._passing.set()
+        self._carriers: set[asyncio.Task] = set()
+        self._loop = asyncio.new_event_loop()
+        self._loop.add_reader(self.listener, self._accept)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def _run(self) -> None:
-        while not self._closing:
-            watched = [self._waker] if self.stalled else [self._waker, self.listener, *self._pairs]
-            for sock in select.select(watched, [], [])[0]:
-                if sock is self._waker:
-                    self._waker.recv(64)
-                elif sock is self.listener:
-                    self._accept()
-                elif sock in self._pairs:
-                    self._pass_on(sock)
-            if self._cut or self._closing:
-                self._cut = False
-                for sock in list(self._pairs):
-                    self._drop(sock)
-
     def _accept(self) -> None:
-        client, _ = self.listener.accept()
-        try:
-            server = socket.create_connection(self.server)
-        except OSError:
-            client.close()
-            return
-        for sock in (client, server):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._pairs |= {client: server, server: client}
+        near, _ = self.listener.accept()
+        carrier = self._loop.create_task(self._carry(near, self._passing))
+        self._carriers.add(carrier)
+        carrier.add_done_callback(self._carriers.discard)
 
-    def _pass_on(self, source: socket.socket) -> None:
-        try:
-            data = source.recv(65536)
+    async def _carry(self, near: socket.socket, passing: asyncio.Event) -> None:
+        """Carry one connection; when cancelled, reset it."""
+        pumps = []
+        with near, socket.socket() as far:
+            try:
+                for sock in (near, far):
+                    sock.setblocking(False)
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await passing.wait()
+                await self._loop.sock_connect(far, self.server)
+                ways = [(near, far), (far, near)]
+                pumps += [self._loop.create_task(self._pump(*way, passing)) for way in ways]
+                await asyncio.gather(*pumps)
+            except (OSError, asyncio.CancelledError):
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+                for sock in (near, far):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def _pump(self, source, target, passing: asyncio.Event) -> None:
+        while data := await self._loop.sock_recv(source, 65536):
             size = self.piece or len(data)
-            for begin in range(0, len(data), max(1, size)):
-                self._pairs[source].sendall(data[begin : begin + size])
-        except OSError:
-            data = b""
-        if not data:
-            self._drop(source, reset=False)
+            for begin in range(0, len(data), size):
+                await passing.wait()
+                await self._loop.sock_sendall(target, data[begin : begin + size])
+        await passing.wait()
+        target.shutdown(socket.SHUT_WR)
 
-    def _drop(self, sock: socket.socket, reset: bool = True) -> None:
-        """Close both ends; with a reset, as if a machine had vanished and come back."""
-        if sock not in self._pairs:
-            return
-        other = self._pairs.pop(sock)
-        del self._pairs[other]
-        for end in (sock, other):
-            if reset:
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            end.close()
+    def hold(self) -> None:
+        """Pass nothing on from here on; connections, also new ones, look alive and are silent."""
+        self._passing.clear()
 
-    def stall(self) -> None:
-        """Pass nothing on and accept nothing from here on."""
-        self.stalled = True
-        self._wake.send(b"!")
-
-    def resume(self) -> None:
-        """Pass everything on again, what has waited first."""
-        self.stalled = False
-        self._wake.send(b"!")
+    def release(self, old_connections: bool = True) -> None:
+        """Pass everything on again, what has waited first; or leave old connections silent."""
+        if not old_connections:
+            self._passing = asyncio.Event()
+        self._loop.call_soon_threadsafe(self._passing.set)
 
     def cut(self) -> None:
         """Reset every connection there is."""
-        self._cut = True
-        self._wake.send(b"!")
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result()
+
+    async def _cut(self) -> None:
+        await asyncio.sleep(0)  # so that all carriers have begun, and close what they have
+        for carrier in self._carriers:
+            carrier.cancel()
+        await asyncio.gather(*self._carriers)
 
     def close(self) -> None:
         """Stop and free everything."""
-        self._closing = True
-        self._wake.send(b"!")
+        self._loop.call_soon_threadsafe(self._loop.remove_reader, self.listener)
+        self.cut()
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        for sock in (self.listener, self._waker, self._wake):
-            sock.close()
+        self._loop.close()
+        self.listener.close()
 
     def __enter__(self):
         return self

@@ -468,11 +468,11 @@ def test_no_server_is_one_line_and_exit_1(spawn):
 @pytest.mark.ours
 def test_a_killed_server_is_one_line_and_exit_1(our_server, spawn):
     with TcpRelay(our_server.number) as relay:
-        relay.stall()
+        relay.hold()
         client = spawn(CLIENT, f"127.0.0.1:{relay.port}")
         client.expect("Connected")
         our_server.kill()
-        relay.resume()
+        relay.release()
         assert client.wait() == 1
     assert client.err.count("\n") == 1
 

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from tests.harness import Failure, free_port, listens, wait_until
-from tests.lab06_cluster import Cluster, Relay, messages
+from tests.lab06_cluster import Cluster, messages
+from tests.relays import TcpRelay
 
 pytestmark = pytest.mark.ours
 
@@ -22,15 +23,8 @@ def start(spawn, tmp_path):
 
 @pytest.fixture
 def relay():
-    relays = []
-
-    def make(port):
-        relays.append(Relay(port))
-        return relays[-1]
-
-    yield make
-    for each in relays:
-        each.close()
+    with contextlib.ExitStack() as relays:
+        yield lambda port: relays.enter_context(TcpRelay(port))
 
 
 def test_a_client_reads_what_it_wrote_at_any_server(spawn, start):
