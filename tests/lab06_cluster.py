@@ -1,8 +1,8 @@
 """A Raft cluster of real processes, the lines between them, and the verbs to handle both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from tests.harness import ROOT, free_port, load, wait_until
+from tests.harness import ROOT, Failure, free_port, load, wait_until
 
 rpc = load(ROOT / "lab06_raft/rpc.py")
 messages, services = rpc.compile_proto("raft.proto")
@@ -74,6 +74,21 @@ class Cluster:
         wait_until(followed, "one leader and its followers")
         return [n for n, (role, _) in enumerate(self.states()) if role == "follower"]
 
+    def settled(self, scene: Callable[[], None]) -> None:
+        """Play a scene that needs one leader throughout, again if there was an election.
+
+        On a busy machine a leader may be held up for longer than the others' timers run.
+        """
+        for _ in range(10):
+            self.followers()
+            before = self.states()
+            try:
+                return scene()
+            except AssertionError:
+                if self.states() == before:
+                    raise
+        raise Failure("an election came between each time")
+
     # RPCs; None is for "no answer", which leaves the outcome open
 
     def call(self, n: int, method: str, request, timeout=5.0):
@@ -89,6 +104,11 @@ class Cluster:
 
     def getval(self, n: int, key: str, timeout=5.0):
         return self.call(n, "GetVal", messages.GetValRequest(key=key), timeout)
+
+    def write(self, key: str, value: str, through: Sequence[int] | None = None) -> None:
+        """Set a value, asking these servers in turn (all, by default), whatever elections come."""
+        servers = range(len(self.servers)) if through is None else through
+        wait_until(lambda: any(self.setval(n, key, value) for n in servers), f"{key} to be set")
 
     def value(self, n: int, key: str) -> str | None:
         reply = self.getval(n, key)

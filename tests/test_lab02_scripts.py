@@ -264,12 +264,15 @@ def test_two_hundred_idle_clients_delay_nobody_and_use_no_processor(our_server):
         for _ in range(200):
             stack.enter_context(connect(our_server.number))
         wait_until(lambda: our_server.out.count(" connected") == 200)
-        begun = time.monotonic()
-        with connect(our_server.number) as sock:
-            sock.sendall(b"7\n")
-            assert receive(sock) == b"7 is prime\n"
-        assert time.monotonic() - begun < 1.0  # 0.1 s with the machine to itself
-        wait_until(lambda: our_server.out.count(" disconnected") == 1)
+        durations = []
+        for _ in range(10):
+            begun = time.monotonic()
+            with connect(our_server.number) as sock:
+                sock.sendall(b"7\n")
+                assert receive(sock) == b"7 is prime\n"
+            durations.append(time.monotonic() - begun)
+        assert min(durations) < 0.1, durations  # each of them with the machine to itself
+        wait_until(lambda: our_server.out.count(" disconnected") == 10)
         used = processor_time(our_server.pid)
         ends = time.monotonic() + 1.0
         wait_until(lambda: time.monotonic() > ends)

@@ -49,24 +49,28 @@ def test_a_server_prints_each_step_to_its_leadership(start):
 
 def test_a_follower_prints_its_vote_and_its_new_term(start):
     cluster = start(3)
-    follower = cluster.followers()[0]
-    leader, (_, term) = cluster.leader(), cluster.states()[follower]
-    lines = cluster.servers[follower].lines
-    assert f"I am a follower. Term: {term}" in lines
-    voters = [
-        n for n, server in enumerate(cluster.servers) if f"Voted for node {leader}" in server.out
-    ]
-    assert len(voters) >= 2
+
+    def check():
+        follower, leader = cluster.followers()[0], cluster.leader()
+        term = cluster.states()[leader][1]
+        assert f"I am a follower. Term: {term}" in cluster.servers[follower].lines
+        vote = f"Voted for node {leader}"
+        assert sum(vote in server.out for server in cluster.servers) >= 2
+
+    cluster.settled(check)
 
 
 def test_every_server_names_the_same_leader_to_a_client(spawn, start):
     cluster = start(3)
-    cluster.followers()
-    leader = cluster.leader()
-    answer = f"{leader} 127.0.0.1:{cluster.ports[leader]}"
-    for n, server in enumerate(cluster.servers):
-        assert ask(spawn, cluster, n, "getleader") == [answer]
-        server.expect(f"^Command from client: getleader\n{answer}$")
+
+    def check():
+        leader = cluster.leader()
+        answer = f"{leader} 127.0.0.1:{cluster.ports[leader]}"
+        for n, server in enumerate(cluster.servers):
+            assert ask(spawn, cluster, n, "getleader") == [answer]
+            server.expect(f"^Command from client: getleader\n{answer}$")
+
+    cluster.settled(check)
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
