@@ -128,14 +128,15 @@ class Core:
         return _union(self.against[number] for number in _bits(things & self.claims))
 
     def after(self, world: tuple) -> Iterator[tuple]:
-        """Yield every world that one event makes of this one; raise Violation at a bad one."""
+        """Yield every world that an event changes this one to; raise Violation at a bad one."""
         sent = world[-1]
         for place, state in enumerate(world[:-1]):
             for event in (TIMER, *_bits(sent & self.inboxes[place])):
-                state, more = self.steps[world[place]][event]
+                after, more = self.steps[state][event]
                 if self.contradicted(more) & (sent | more):
                     raise Violation([self.things[number] for number in _bits(more & self.claims)])
-                yield (*world[:place], state, *world[place + 1 : -1], sent | more)
+                if after != state or more & ~sent:
+                    yield (*world[:place], after, *world[place + 1 : -1], sent | more)
 
 
 def _source(request) -> str:

@@ -40,7 +40,8 @@ class Properties:
         if server.role is raft.Role.LEADER:
             self._check_leader(server, before)
         if server.log is not before.log and server.log != before.log:
-            self._check_log_matching(server.log)
+            known = len(before.log) if server.log[: len(before.log)] == before.log else 1
+            self._check_log_matching(server.log, known)
         if server.commit_index != before.commit_index:
             self._check_commit(server)
 
@@ -53,8 +54,8 @@ class Properties:
         elif leader.log[: len(before.log)] != before.log:
             raise Violation(f"Leader Append-Only: leader {leader.node_id} changed its own log")
 
-    def _check_log_matching(self, log) -> None:
-        for index in range(1, len(log)):
+    def _check_log_matching(self, log, start: int) -> None:
+        for index in range(start, len(log)):
             known = (log[index], log[index - 1].term)
             if self.entries.setdefault((index, log[index].term), known) != known:
                 raise Violation(f"Log Matching: two entries or histories at index {index}")
@@ -153,12 +154,14 @@ class Cluster:
         """Look at the timer every so often; a stopped server does not."""
         if self.servers.get(server.node_id) is not server:
             return
-        if server.node_id not in self.held:
-            self.step(server, lambda: server.tick(self.sim.now))
-        self.sim.at(
-            min(max(server.deadline, self.sim.now + 0.001), self.sim.now + raft.HEARTBEAT),
-            lambda: self._wake(server),
-        )
+        now, next_look = self.sim.now, server.deadline
+        if server.node_id in self.held:
+            next_look = now + 0.01
+        elif now >= server.deadline:
+            self.step(server, lambda: server.tick(now))
+            next_look = server.deadline
+        next_look = min(max(next_look, now + 0.001), now + raft.HEARTBEAT)
+        self.sim.at(next_look, lambda: self._wake(server))
 
     def _receive(self, member: int, source: int, message) -> None:
         if member in self.held:

@@ -52,8 +52,10 @@ class Simulation:
 
     def run(self, until: float) -> None:
         """Run all events up to an instant and leave the clock there."""
-        while self._events and self._events[0][0] <= until:
-            self.step()
+        events = self._events
+        while events and events[0][0] <= until:
+            self.now, _, action = heapq.heappop(events)
+            action()
         self.now = max(self.now, until)
 
 

@@ -200,7 +200,7 @@ def rpc():
 
 
 class Load(threading.Thread):
-    """A client that never pauses: saves, finds and removes keys of its own through all nodes.
+    """A client that hardly pauses: saves, finds and removes keys of its own through all nodes.
 
     `dictionary` is what its acknowledged operations must have left; keys of operations without an
     answer are in `unknown`, and not used again. `wrong` lists answers a dictionary would not give.
@@ -217,7 +217,7 @@ class Load(threading.Thread):
 
     def run(self):
         for number in itertools.count():
-            if self.stopping.is_set():
+            if self.stopping.wait(0.005):  # s: or a few clients are all that the machine does
                 return
             nodes = [node for node in list(self.ring.nodes) if node.running]
             node = nodes[number % len(nodes)]
@@ -362,14 +362,18 @@ def test_nodes_serve_for_long_without_the_registry(spawn, rpc):
     ring = Ring(spawn, 3)
     keys = save_some(rpc, ring, 5)
     ring.registry.kill()
-    stub, begun = rpc.node(ring.nodes[0]), time.monotonic()
-    slowest = 0.0
-    while time.monotonic() < begun + 4:
+    stub, ends = rpc.node(ring.nodes[0]), time.monotonic() + 4
+    durations = []
+
+    def served_for_long():
         for key in keys:
             asked = time.monotonic()
             assert stub.find(rpc.KeyRequest(key=key), timeout=15).success
-            slowest = max(slowest, time.monotonic() - asked)
-    assert slowest < 2  # a few milliseconds when nothing else runs
+            durations.append(time.monotonic() - asked)
+        return asked > ends
+
+    wait_until(served_for_long)
+    assert max(durations) < 2  # a few milliseconds when nothing else runs
 
 
 @ours

@@ -81,6 +81,7 @@ class Process:
         if self.paused:
             self.held.append((action, *args))
         elif self.alive:
+            self.world.at_work = self
             action(*args)
 
     def resume(self):
@@ -96,6 +97,12 @@ class Process:
             for number, (target, _) in list(other.calls.items()):
                 if target == self.address:
                     self.world.sim.after(0.001, functools.partial(other.run, other.fail, number))
+
+    def arc(self):
+        """Return what decides which keys this process may serve, or None for no node's."""
+        if self.alive and isinstance(self.rules, member.Member) and self.rules.is_member():
+            return self.rules.id, self.rules.served_after
+        return None
 
     # what the rules ask for
 
@@ -171,6 +178,7 @@ class World:
         self.started_nodes: list[Process] = []
         self.history: list[Operation] = []
         self.spawned = []
+        self.at_work: Process | None = None
         self.m = m
         self.key_of = {chord.key_id(str(i), m): str(i) for i in range(500)}  # one key for each id
         self.ports = 0
@@ -249,12 +257,15 @@ class World:
 
     def run(self, until):
         """Let time pass, checking after every event that no key has two owners."""
-        state = None
+        arcs = None
         while self.sim._events and self.sim._events[0][0] <= until:
+            self.at_work = None
             self.sim.step()
-            now = [(p.address, p.rules.served_after) for p in self.nodes(paused=True)]
-            if now != state:
-                state = now
+            if arcs is None:
+                arcs = {process: process.arc() for process in self.started_nodes}
+                self.check_owners()
+            elif self.at_work and arcs.get(self.at_work) != (arc := self.at_work.arc()):
+                arcs[self.at_work] = arc  # no event changes another process than the one at work
                 self.check_owners()
         self.sim.now = max(self.sim.now, until)
 
