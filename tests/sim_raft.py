@@ -109,6 +109,7 @@ class Cluster:
         self.disks = {member: raft.Saved() for member in self.members}
         self.servers: dict = {}
         self.held: dict[int, list] = {}  # of a stopped server: what waits in its sockets
+        self.asleep: set[int] = set()  # of those: whose timer nobody looks at
         self.acknowledged: dict[int, object] = {}  # index -> entry
         self.written = 0
         for member in self.members:
@@ -133,6 +134,7 @@ class Cluster:
     def crash(self, member: int) -> None:
         self.net.detach(member)
         self.held.pop(member, None)
+        self.asleep.discard(member)
         self.servers.pop(member, None)
 
     def step(self, server, action: Callable[[], object]):
@@ -154,13 +156,13 @@ class Cluster:
         """Look at the timer every so often; a stopped server does not."""
         if self.servers.get(server.node_id) is not server:
             return
-        now, next_look = self.sim.now, server.deadline
         if server.node_id in self.held:
-            next_look = now + 0.01
-        elif now >= server.deadline:
+            self.asleep.add(server.node_id)
+            return
+        now = self.sim.now
+        if now >= server.deadline:
             self.step(server, lambda: server.tick(now))
-            next_look = server.deadline
-        next_look = min(max(next_look, now + 0.001), now + raft.HEARTBEAT)
+        next_look = min(max(server.deadline, now + 0.001), now + raft.HEARTBEAT)
         self.sim.at(next_look, lambda: self._wake(server))
 
     def _receive(self, member: int, source: int, message) -> None:
@@ -250,7 +252,7 @@ class Cluster:
             self.sim.after(self.random.uniform(0, 1), lambda: self._continue(member))
 
     def _continue(self, member: int) -> None:
-        for source, message in self.held.pop(member, []):
+        for source, message in self._go_on(member):
             self._receive(member, source, message)
 
     def _suspend(self, member: int) -> None:
@@ -260,8 +262,17 @@ class Cluster:
             self.sim.after(self.random.uniform(0, 1), lambda: self._awake(member))
 
     def _awake(self, member: int) -> None:
-        if self.held.pop(member, None) is not None:
+        if member in self.held:
+            self._go_on(member)
             self.servers[member].restart_timer(self.sim.now)
+
+    def _go_on(self, member: int) -> list:
+        """Watch the timer again; return what has waited meanwhile."""
+        if member in self.asleep:
+            self.asleep.remove(member)
+            server = self.servers[member]
+            self.sim.after(0.001, lambda: self._wake(server))
+        return self.held.pop(member, [])
 
     def _part(self, member: int) -> None:
         size = self.random.randrange(1, len(self.members))
