@@ -16,12 +16,26 @@ def pytest_addoption(parser):
     )
 
 
+# The files whose tests take long, mostly by waiting: they go first.
+LONG = (
+    "demo",
+    "lab05_scripts",
+    "lab06_linearizability",
+    "lab06_service",
+    "lab06_scripts",
+    "lab01_scripts",
+)
+
+
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--labs"):
-        return
-    theirs = [item for item in items if not item.get_closest_marker("ours")]
-    config.hook.pytest_deselected(items=[item for item in items if item not in theirs])
-    items[:] = theirs
+    if config.getoption("--labs"):
+        theirs = [item for item in items if not item.get_closest_marker("ours")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in theirs])
+        items[:] = theirs
+    # xdist cuts the list in one piece for each worker: all begin with long ones, none ends so.
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items.sort(key=lambda item: not item.path.stem.endswith(LONG))
+    items[:] = [item for first in range(workers) for item in items[first::workers]]
 
 
 @pytest.fixture(scope="session")

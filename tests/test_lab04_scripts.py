@@ -98,40 +98,40 @@ def test_the_output_has_a_blank_line_after_reverse_and_split_only(server, spawn)
     )
 
 
+OUTPUTS = [
+    ("reverse", 'message: ""\n\n'),
+    ("reverse été 日本", 'message: "本日 été"\n\n'),
+    ('reverse "\\', 'message: "\\\\\\""\n\n'),
+    ("reverse a\tb", 'message: "b\\ta"\n\n'),
+    ("reverse \udcff\udcfe", 'message: "��"\n\n'),
+    ("split", 'number: 1\nparts: ""\n\n'),
+    ("split  a   b\tc ", 'number: 3\nparts: "a"\nparts: "b"\nparts: "c"\n\n'),
+    ("isprime", ""),
+    ("isprime 0 1 -7", "0 is not prime\n1 is not prime\n-7 is not prime\n"),
+    ("isprime 9223372036854775783", "9223372036854775783 is prime\n"),
+    ("isprime -9223372036854775808", "-9223372036854775808 is not prime\n"),
+    ("isprime 7 9223372036854775808", "Not a 64-bit integer: 9223372036854775808\n"),
+    ("isprime -9223372036854775809", "Not a 64-bit integer: -9223372036854775809\n"),
+    ("isprime 7 abc 9", "Not a 64-bit integer: abc\n"),
+    ("isprime 1.0", "Not a 64-bit integer: 1.0\n"),
+    ("isprime 1_0", "Not a 64-bit integer: 1_0\n"),
+    ("isprime " + "1" * 5000, "Not a 64-bit integer: " + "1" * 5000 + "\n"),
+    ("", ""),
+    ("   ", ""),
+    ("help", COMMANDS + "\n"),
+    ("reverze abc", f"Unknown command; {COMMANDS}\n"),
+    ("!ls", f"Unknown command; {COMMANDS}\n"),
+]
+
+
 @pytest.mark.ours
-@pytest.mark.parametrize(
-    "command, output",
-    [
-        ("reverse", 'message: ""\n\n'),
-        ("reverse été 日本", 'message: "本日 été"\n\n'),
-        ('reverse "\\', 'message: "\\\\\\""\n\n'),
-        ("reverse a\tb", 'message: "b\\ta"\n\n'),
-        ("reverse \udcff\udcfe", 'message: "��"\n\n'),
-        ("split", 'number: 1\nparts: ""\n\n'),
-        ("split  a   b\tc ", 'number: 3\nparts: "a"\nparts: "b"\nparts: "c"\n\n'),
-        ("isprime", ""),
-        ("isprime 0 1 -7", "0 is not prime\n1 is not prime\n-7 is not prime\n"),
-        ("isprime 9223372036854775783", "9223372036854775783 is prime\n"),
-        ("isprime -9223372036854775808", "-9223372036854775808 is not prime\n"),
-        ("isprime 7 9223372036854775808", "Not a 64-bit integer: 9223372036854775808\n"),
-        ("isprime -9223372036854775809", "Not a 64-bit integer: -9223372036854775809\n"),
-        ("isprime 7 abc 9", "Not a 64-bit integer: abc\n"),
-        ("isprime 1.0", "Not a 64-bit integer: 1.0\n"),
-        ("isprime 1_0", "Not a 64-bit integer: 1_0\n"),
-        ("isprime " + "1" * 5000, "Not a 64-bit integer: " + "1" * 5000 + "\n"),
-        ("", ""),
-        ("   ", ""),
-        ("help", COMMANDS + "\n"),
-        ("reverze abc", f"Unknown command; {COMMANDS}\n"),
-        ("!ls", f"Unknown command; {COMMANDS}\n"),
-    ],
-)
-def test_every_command_prints_exactly_this(server, spawn, command, output):
+def test_every_command_prints_exactly_this(server, spawn):
     client = spawn(CLIENT, server.address)
-    client.send(command)
+    for command, _ in OUTPUTS:
+        client.send(command)
     client.close_stdin()
     assert client.wait() == 0
-    assert client.out == output + "Shutting down\n"
+    assert client.out == "".join(output for _, output in OUTPUTS) + "Shutting down\n"
     assert client.err == ""
 
 
