@@ -24,9 +24,9 @@ from wire import (  # noqa: E402
     ROUTES,
     Threads,
     assigned,
-    from_message,
     messages,
     new_server,
+    receiver,
     say,
     services,
     to_message,
@@ -92,39 +92,41 @@ class Servicer(services.NodeServiceServicer):
 
     # --- for nodes ---
 
-    def route(self, request, context):
+    @receiver
+    def route(self, operation):
         """Carry an operation out, or tell where it should go."""
-        try:
-            operation = from_message(request)
-        except ValueError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         if not self.routes.acquire(blocking=False):
-            return to_message(Outcome(Status.RETRY))
+            return Outcome(Status.RETRY)
         try:
-            return to_message(self.do(self.member.route, operation))
+            return self.do(self.member.route, operation)
         finally:
             self.routes.release()
 
-    def digest(self, request, context):
+    @receiver
+    def digest(self, arc):
         """Tell which versions there are on an arc."""
-        return to_message(self.do(self.member.digest, from_message(request)))
+        return self.do(self.member.digest, arc)
 
-    def fetch(self, request, context):
+    @receiver
+    def fetch(self, keys):
         """Hand out records."""
-        return to_message(self.do(self.member.fetch, from_message(request)))
+        return self.do(self.member.fetch, keys)
 
-    def replicate(self, request, context):
+    @receiver
+    def replicate(self, copies):
         """Keep copies."""
-        return to_message(self.do(self.member.replicate, from_message(request)))
+        return self.do(self.member.replicate, copies)
 
-    def install(self, request, context):
+    @receiver
+    def install(self, view):
         """Hear of a new view."""
-        self.do(self.member.install, from_message(request))
-        return to_message(Accepted(True))
+        self.do(self.member.install, view)
+        return Accepted(True)
 
-    def confirm(self, request, context):
+    @receiver
+    def confirm(self, epoch):
         """Tell a neighbour whether the registry is away for me too."""
-        return to_message(self.do(self.member.confirm, from_message(request)))
+        return self.do(self.member.confirm, epoch)
 
 
 def join(threads: Threads, member: Member) -> str | None:

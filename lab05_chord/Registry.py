@@ -15,12 +15,12 @@ import time
 # Held back until main() waits for them: some imports swallow an exception that comes upon them.
 signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
+from chord import LARGEST_M  # noqa: E402
 from membership import Membership  # noqa: E402
 from rpc import bind, block_stop_signals, join_address, parse_address, parse_port  # noqa: E402
-from wire import Threads, assigned, from_message, messages, new_server, say, services, to_message  # noqa: E402
+from wire import Threads, assigned, messages, new_server, receiver, say, services, to_message  # noqa: E402
 
 TICK = 0.1  # s
-LARGEST_M = 32
 SEED = 0  # so that the ids of a ring are the same in every run
 
 
@@ -31,32 +31,35 @@ class Servicer(services.RegistryServiceServicer):
         self.threads = threads
         self.membership = membership
 
-    def register(self, request, context):
+    @receiver
+    def register(self, registration):
         """Give a node its id, or -1."""
-        reply = self.threads.do(self.membership.register, from_message(request))
+        reply = self.threads.do(self.membership.register, registration)
         if reply.view:
             say(assigned(reply.id, reply.view))
-        return to_message(reply)
+        return reply
 
-    def deregister(self, request, context):
+    @receiver
+    def deregister(self, departure):
         """Let a node go."""
-        reply = self.threads.do(self.membership.deregister, from_message(request))
+        reply = self.threads.do(self.membership.deregister, departure)
         say(reply.message, file=sys.stderr)
-        return to_message(reply)
+        return reply
 
-    def populate_finger_table(self, request, context):
+    @receiver
+    def populate_finger_table(self, question):
         """Tell a node its predecessor and its fingers; take it as a sign of life."""
-        question = from_message(request)
-        return to_message(self.threads.do(self.membership.populate_finger_table, question))
+        return self.threads.do(self.membership.populate_finger_table, question)
 
-    def restore(self, request, context):
+    @receiver
+    def restore(self, view):
         """Learn the ring from its nodes."""
         before = self.membership.view
-        reply = self.threads.do(self.membership.restore, from_message(request))
+        reply = self.threads.do(self.membership.restore, view)
         if self.membership.view is not before:
             count = len(self.membership.view.members)
             say(f"learned of a ring of {count} from its nodes", file=sys.stderr)
-        return to_message(reply)
+        return reply
 
     def get_chord_info(self, request, context):
         """List the nodes in order of joining."""

@@ -33,8 +33,11 @@ Who owns a key at every instant
        there is a moment with none, in which callers try again; never one with two.
     3. An owner that hung (SIGSTOP) does not know that it was declared dead. It therefore answers
        only while it has *leave*: an exchange with the registry begun less than LEASE seconds ago,
-       which is less than the SILENCE after which the registry drops it. If the registry is down,
-       its successors confirm instead that they too hear nothing and know no newer view.
+       which is less than the SILENCE after which the registry drops it. If no registry gives it
+       leave, its next two successors confirm instead that they have none either and know no newer
+       view. One of them would be the next owner, or be asked by it; so each promises to settle
+       in no newer view as long as the other may serve by its word. An owner whom nobody is left
+       to confirm serves on only if nobody is at the registry's address.
 
 Which of two copies is right
     Every record has a version: the epoch it was written in, then a counter. The higher one wins.
@@ -54,10 +57,13 @@ What if somebody dies between two messages?
     Replica         the owner can acknowledge no write until the registry has dropped the dead one
                     (SILENCE) and the next view names another; reads go on. Two deaths at once
                     leave one holder of every record, and settling makes it three again.
-    Leaving node    it stops serving, brings its successors up to date, deregisters and tells its
-                    neighbours. If it dies on the way it is a dead node like any other.
+    Leaving node    it stops serving, brings the next three up to date, who will be the holders of
+                    its arc, deregisters and tells its neighbours. If it dies on the way it is a
+                    dead node like any other.
     Registry        nothing moves, all nodes serve on. A new one is told the newest view by the
-                    nodes, and lets nobody join before it had the time to hear it.
+                    nodes. It gives no leave and lets nobody in or out before it has heard all of
+                    them, but for those who are silent for SILENCE. Then it begins a new life, with
+                    epochs higher than all of before, and admits nobody until all know it.
     The registry admits one newcomer at a time, when all whom the last change touched are settled,
     so the records of an arc are never more than one change away from where they are looked for.
 
@@ -79,6 +85,8 @@ BEAT = 1.0  # s between two questions to the registry
 SILENCE = 3.0  # s without a question after which the registry drops a node
 LEASE = 2.5  # s after a question was sent, for which its answer lets a node serve
 TOMBSTONE_LIFE = 300.0  # s
+LARGEST_M = 32
+MAX_EPOCH = 2**29  # far beyond any ring's, and small enough for all that is counted from it
 
 
 def key_id(key: str, m: int) -> int:
@@ -108,6 +116,16 @@ class View:
     epoch: int = 0
     m: int = 0
     members: tuple[Node, ...] = ()
+
+    def __post_init__(self):
+        """Raise ValueError if it can be nobody's view of a ring."""
+        ids = {node.id for node in self.members}
+        addresses = {node.address for node in self.members}
+        within = 0 <= self.epoch <= MAX_EPOCH and 0 <= self.m <= LARGEST_M
+        if not within or not all(0 <= id < 2**self.m for id in ids):
+            raise ValueError("the epoch, m or an id is out of range")
+        if not len(ids) == len(addresses) == len(self.members) or "" in addresses:
+            raise ValueError("two members have one id or address, or one has none")
 
     @cached_property
     def by_id(self) -> dict[int, Node]:
@@ -162,8 +180,8 @@ class View:
         """Return the members whose surroundings are not the same in another view."""
         return {
             id
-            for id in self.ids
-            if id not in other.by_id or self.surroundings(id) != other.surroundings(id)
+            for id, node in self.by_id.items()
+            if other.by_id.get(id) != node or self.surroundings(id) != other.surroundings(id)
         }
 
 

@@ -5,8 +5,9 @@ Why it is as it is stands at the top of chord.py.
 
 from dataclasses import replace
 
-from chord import TOMBSTONE_LIFE, Node, View, between, key_id
+from chord import REPLICAS, TOMBSTONE_LIFE, Node, View, between, key_id
 from messages import (
+    EPOCH,
     Accepted,
     Arc,
     Copies,
@@ -18,7 +19,7 @@ from messages import (
     Versions,
 )
 from place import Place
-from records import EPOCH, MISSING, batches, demoted, merge, version_of
+from records import MISSING, batches, demoted, merge, version_of
 
 HOP_TIMEOUT = 2.0  # s for an answer of an owner, who may have to wait for its replicas
 SETTLE_PAUSE = 0.1  # s between two attempts
@@ -61,9 +62,9 @@ class Holder(Place):
         self.leaving = True  # from now on I serve nothing and keep nothing for others
         for _ in range(3):
             view = self.view
-            if self.id not in view.by_id:
+            if not self.has_place_in(view):
                 return
-            heirs = view.next_nodes(self.id)
+            heirs = view.next_nodes(self.id, REPLICAS + 1)  # who hold my arc without me
             if all(await self.host.gather(*(self._bequeath(view, heir) for heir in heirs))):
                 break
         await self.deregister()
@@ -104,6 +105,8 @@ class Holder(Place):
         do not agree are written anew, so that no copy left elsewhere is ever newer.
         """
         predecessor, heirs = view.predecessor(self.id), view.next_nodes(self.id)
+        if self.is_bound():
+            return False
         if self.settled < self.born:  # a newcomer: who is before me has a new successor
             self.host.spawn(self._try(predecessor, "install", view))
         arc = predecessor.id, self.id
@@ -191,7 +194,7 @@ class Holder(Place):
             kept = await self.host.gather(*(self._replicate(view, n, record) for n in heirs))
         finally:
             self.writing.discard(key)
-        if not all(kept) or view is not self.view or self.leaving:
+        if not all(kept) or view is not self.view or self.leaving or not self.serves(key):
             if self.owns(key):
                 self.doubts.add(key)
             self.ask_soon()
@@ -223,7 +226,7 @@ class Holder(Place):
     def digest(self, arc: Arc) -> Versions:
         """Step into the caller's view, if it is the newest, and list what I have on an arc."""
         self.install(arc.view)
-        if not self.is_member(arc.to) or arc.view.epoch < self.view.epoch:
+        if not self.is_member(arc.to) or arc.view.epoch < self.view.epoch or self.is_bound():
             return Versions(False, self.view)
         here = self.records_on(arc.after, arc.upto)
         return Versions(True, versions=tuple(Version(r.key, r.version) for r in here))

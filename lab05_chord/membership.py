@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from chord import SILENCE, Node, View
+from chord import MAX_EPOCH, SILENCE, Node, View
 from messages import Answer, Departed, Departure, Host, Question, Registered, Registration
 
 GRACE = 1.0  # s after its start in which a registry only listens: nodes may know a ring of before
@@ -28,8 +28,7 @@ class Membership:
         self.settled: dict[int, int] = {}  # id -> the epoch in which it says it is settled
         self.time = 0.0  # s that the registry was awake
         self.ticked = host.now()
-        self.opens = host.now() + GRACE
-        self.open = False
+        self.open = False  # until then nothing changes but by what nodes know of before
 
     # --- time ---
 
@@ -38,27 +37,32 @@ class Membership:
         now = self.host.now()
         self.time += min(now - self.ticked, LONGEST_TICK)
         self.ticked = now
-        if not self.open and now >= self.opens:
-            self.open = True
-            if self.view.members:  # a ring of before: no epoch of mine may meet one of then
-                self._change(self.view.members, _next_life(self.view))
         silent = [n for n in self.view.members if self.time - self.heard[n.id] > SILENCE]
+        if not self.open and self.time >= GRACE:
+            waiting = [n for n in self.view.members if n.id not in self.settled]
+            if all(node in silent for node in waiting):
+                self._open()
+        if not self.open:
+            return []
         if silent:
             self._change(node for node in self.view.members if node not in silent)
         return silent
+
+    def _open(self) -> None:
+        self.open = True
+        if self.view.members:  # a ring of before: no epoch of mine may meet one of then
+            self._change(self.view.members, _next_life(self.view))
+            self.touched = dict.fromkeys(self.view.ids, self.view.epoch)  # until all know it
 
     # --- receivers ---
 
     async def register(self, request: Registration) -> Registered:
         """Admit a node, after all who came before it, into a ring that is settled."""
         address = f"{request.ipaddr}:{request.port}"
-        if any(node.address == address for node in self.view.members):
-            # Its port is bound by somebody else: who had it is dead, and not yet missed.
-            self._change(node for node in self.view.members if node.address != address)
         ticket, began = (address, object()), self.host.now()
         self.waiting = [other for other in self.waiting if other[0] != address] + [ticket]
         try:
-            while self.waiting[0] is not ticket or not self.open or not self.all_settled():
+            while not (self.open and self.waiting[0] is ticket and self._has_room_for(address)):
                 await self.host.sleep(0.01)
                 # It asked anew, or has given up by now: nobody would take the place.
                 if ticket not in self.waiting or self.host.now() - began > WAIT_LIMIT:
@@ -66,6 +70,13 @@ class Membership:
             return self._admit(address, request.wish)
         finally:
             self.waiting = [other for other in self.waiting if other is not ticket]
+
+    def _has_room_for(self, address: str) -> bool:
+        """Tell whether the ring is ready for one more, at an address that only one can have."""
+        if any(node.address == address for node in self.view.members):
+            # Its port is bound by somebody else: who had it is dead, and not yet missed.
+            self._change(node for node in self.view.members if node.address != address)
+        return self.all_settled()
 
     def _admit(self, address: str, wish: int | None) -> Registered:
         taken, size = self.view.by_id, 2**self.view.m
@@ -83,6 +94,8 @@ class Membership:
         node = self.view.by_id.get(request.id)
         if node is None or request.address not in ("", node.address):
             return Departed(False, f"there is no node {request.id}")
+        if not self.open:
+            return Departed(False, "this registry has just been started")
         self._change(node for node in self.view.members if node.id != request.id)
         return Departed(True, f"node {request.id} has left", self.view)
 
@@ -93,12 +106,13 @@ class Membership:
         known = node is not None and question.address in ("", node.address)
         if known and question.address:
             self.heard[id] = self.time
-            self.settled[id] = max(self.settled.get(id, 0), question.settled)
+            if question.epoch <= view.epoch:  # else I have to hear its view first
+                self.settled[id] = max(self.settled.get(id, 0), question.settled)
         return Answer(
             predecessor=view.predecessor(id) if known else None,
             finger_table=tuple(view.fingers(id)) if known else (),
             known=known,
-            epoch=view.epoch,
+            epoch=view.epoch if self.open else -1,  # which asks for the newest view
             settled=self.all_settled(),
             view=view if question.epoch != view.epoch else None,
         )
@@ -107,6 +121,8 @@ class Membership:
         """Take a newer view than mine from a node: I am a registry that was started again."""
         if offered.m != self.view.m:
             return Departed(False, f"this registry runs a ring with m={self.view.m}")
+        if offered.epoch > MAX_EPOCH - 2 * LIFE:
+            return Departed(False, "no ring has come so far")
         if offered.epoch > self.view.epoch:
             ids = offered.by_id.keys()
             addresses = {node.address for node in offered.members}

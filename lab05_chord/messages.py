@@ -8,7 +8,9 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from chord import Node, View
+from chord import MAX_EPOCH, Node, View
+
+EPOCH = 2**32  # versions of one epoch
 
 
 class Unreachable(Exception):
@@ -57,6 +59,10 @@ class Registration:
     ipaddr: str
     port: int
     wish: int | None = None
+
+    def __post_init__(self):
+        if not self.ipaddr.isprintable() or not self.ipaddr or not 0 < self.port < 2**16:
+            raise ValueError("nobody can be reached at such an address")
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,10 @@ class Record:
     version: int
     text: str | None = None
     operations: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.version >= MAX_EPOCH * EPOCH:
+            raise ValueError("no ring has come so far")
 
 
 @dataclass(frozen=True)

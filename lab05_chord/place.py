@@ -3,8 +3,8 @@
 Why it is as it is stands at the top of chord.py.
 """
 
-from chord import BEAT, LEASE, Node, View, between, key_id
-from membership import NODE_RETRY
+from chord import BEAT, LEASE, REPLICAS, Node, View, between, key_id
+from membership import GRACE, NODE_RETRY
 from messages import (
     Accepted,
     Departure,
@@ -45,7 +45,8 @@ class Place:
         self.joining = self.leaving = False
         # what it knows of the registry
         self.leave_since = self.asked = -LEASE
-        self.orphan = False  # the registry did not answer last time
+        self.orphan = False  # no registry has given me leave last time
+        self.promises: dict[int, float] = {}  # epoch -> until when I settle in no later one
 
     def come_back(self, absence: float) -> None:
         """Hear that there is a new place, so many seconds after the last leave to serve."""
@@ -102,12 +103,11 @@ class Place:
             answer = await self.host.call(
                 self.registry, "populate_finger_table", question, CALL_TIMEOUT
             )
-            if answer.epoch < self.view.epoch:  # it was started again and knows less than I do
-                self.orphan = True  # until it knows me
-                reply = await self.host.call(self.registry, "restore", self.view, CALL_TIMEOUT)
-                if not reply.success:
-                    raise Unreachable(reply.message)
-            elif answer.known:
+            if answer.epoch < self.view.epoch:  # it was started again: it gives no leave yet
+                self.install(answer.view)
+                await self.host.call(self.registry, "restore", self.view, CALL_TIMEOUT)
+                raise Unreachable
+            if answer.known:
                 self.orphan = False
                 self.leave_since = max(self.leave_since, sent)
                 self.install(answer.view)
@@ -115,29 +115,53 @@ class Place:
                     self.sweep()
             elif question.epoch == self.view.epoch and not self.joining:  # it dropped me
                 await self.join()
-        except Unreachable:
+        except Unreachable as error:
             self.orphan = True
-            if await self.neighbours_agree():
+            witnesses = await self.neighbours_agree()
+            if witnesses:
                 self.leave_since = max(self.leave_since, sent)
+            elif witnesses == 0 and isinstance(error, Refused):
+                # I am alone, and nobody can be admitted before a new registry has listened.
+                self.leave_since = max(self.leave_since, sent - LEASE + GRACE)
 
-    async def neighbours_agree(self) -> bool:
-        """Ask my successors, who would own my arc without me, whether I am still its owner."""
-        others = self.view.next_nodes(self.id)
-        return all(await self.host.gather(*(self._agrees(node) for node in others)))
+    async def neighbours_agree(self) -> int | None:
+        """Ask my successors, who would own my arc without me, whether I am still its owner.
 
-    async def _agrees(self, node: Node) -> bool:
-        try:
-            request = Epoch(self.view.epoch)
-            reply = await self.host.call(node.address, "confirm", request, CALL_TIMEOUT)
-            return reply.accepted
-        except Refused:
-            return True  # who is gone owns nothing
-        except Unreachable:
-            return False
+        Return how many have confirmed it: the next two that are not gone. None: somebody has not.
+        """
+        witnesses = 0
+        for node in self.view.next_nodes(self.id, len(self.view.members)):
+            try:
+                request = Epoch(self.view.epoch)
+                reply = await self.host.call(node.address, "confirm", request, CALL_TIMEOUT)
+            except Refused:
+                continue  # who is gone owns nothing
+            except Unreachable:
+                return None
+            if not reply.accepted:
+                return None
+            witnesses += 1
+            if witnesses == REPLICAS:
+                break
+        return witnesses
 
     def confirm(self, request: Epoch) -> Accepted:
-        """Confirm that no registry talks to me either, and that I know no newer view."""
-        return Accepted(self.orphan and self.view.epoch <= request.epoch)
+        """Confirm that no registry gives me leave either, and that I know no newer view.
+
+        It is a promise: while the other may serve because of it, I settle in no newer one.
+        """
+        accepted = self.orphan and self.served_after is not None
+        accepted = accepted and self.view.epoch <= request.epoch
+        if accepted:
+            now = self.host.now()
+            self.promises = {epoch: end for epoch, end in self.promises.items() if end > now}
+            self.promises[request.epoch] = now + LEASE
+        return Accepted(accepted)
+
+    def is_bound(self) -> bool:
+        """Tell whether a neighbour may still serve by a view before mine, as I have promised."""
+        now = self.host.now()
+        return any(epoch < self.view.epoch and now < end for epoch, end in self.promises.items())
 
     async def deregister(self) -> None:
         """Tell the registry that I am gone, and my neighbours what it makes of it."""
@@ -161,10 +185,10 @@ class Place:
 
     def install(self, view: View | None) -> None:
         """Step into a newer view; stop serving at once what is not mine in it."""
-        if view is None or view.epoch <= self.view.epoch or self.id < 0 or self.joining:
+        if view is None or view.epoch <= self.view.epoch or view.m != self.view.m or self.joining:
             return
         old, self.view = self.view, view
-        if view.by_id.get(self.id, None) != Node(self.id, self.address):
+        if not self.has_place_in(view):
             self.served_after = None
             self.ask_soon()
             return
@@ -186,7 +210,12 @@ class Place:
     def is_member(self, id: int | None = None) -> bool:
         """Tell whether I am in the ring, under this id, and neither coming nor going."""
         passing = self.joining or self.leaving
-        return not passing and id in (None, self.id) and self.id in self.view.by_id
+        return not passing and id in (None, self.id) and self.has_place_in(self.view)
+
+    def has_place_in(self, view: View) -> bool:
+        """Tell whether it is me who has my id in a view: a node that was dropped may lose it."""
+        node = view.by_id.get(self.id)
+        return node is not None and node.address == self.address
 
     def owns(self, key: str) -> bool:
         """Tell whether a key is on the arc that I am settled on."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from messages import Record
 
-EPOCH = 2**32  # versions of one epoch
 DEMOTION = 2**62  # more than any version
 MISSING = -(2**63)  # the version of no record
 BATCH_BYTES = 1_000_000  # about so much goes into one message, or else one record

@@ -58,6 +58,8 @@ def from_message(message):
         if repeated:
             arguments[name] = tuple(map(from_message, field) if inner else field)
         elif not message.HasField(name):
+            if name not in plan.optional:
+                raise ValueError(f"a message without its {name}")
             arguments[name] = None
         else:
             arguments[name] = from_message(field) if inner else field
@@ -76,11 +78,12 @@ class _Plan:
     get_plain: Callable[[object], tuple]
     enums: list[tuple[str, type]]
     others: list[tuple[str, type | None, bool]]  # name, class if it is a value, is it a tuple
+    optional: set[str]  # those of others that may be None
 
 
 @lru_cache
 def _plan(cls: type) -> _Plan:
-    plain, enums, others = [], [], []
+    plain, enums, others, may_be_none = [], [], [], set()
     hints = typing.get_type_hints(cls)
     for field in fields(cls):
         name, hint = field.name, hints[field.name]
@@ -90,6 +93,7 @@ def _plan(cls: type) -> _Plan:
             hint = typing.get_args(hint)[0]
         if repeated or optional or is_dataclass(hint):
             others.append((name, hint if is_dataclass(hint) else None, repeated))
+            may_be_none |= {name} if optional else set()
             continue
         plain.append(name)
         if issubclass(hint, enum.Enum):
@@ -97,7 +101,21 @@ def _plan(cls: type) -> _Plan:
     # Asked for two names or more, attrgetter returns a tuple; every object has a class.
     get = operator.attrgetter(*plain, "__class__", "__class__")
     message = getattr(messages, cls.__name__)
-    return _Plan(cls, message, plain, lambda it: get(it)[:-2], enums, others)
+    return _Plan(cls, message, plain, lambda it: get(it)[:-2], enums, others, may_be_none)
+
+
+def receiver(rule: Callable) -> Callable:
+    """Make a gRPC method of one that takes and returns values; refuse what can be no value."""
+
+    @functools.wraps(rule)
+    def method(servicer, request, context):
+        try:
+            value = from_message(request)
+        except ValueError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return to_message(rule(servicer, value))
+
+    return method
 
 
 def new_server() -> grpc.Server:

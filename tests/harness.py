@@ -326,6 +326,23 @@ class Script:
         return "\n".join(parts)
 
 
+@contextlib.contextmanager
+def spawning(labs: Path = ROOT):
+    """Start scripts: `spawn("lab01_udp/server.py", 0)`. All of them end with the block."""
+    scripts: list[Script] = []
+
+    def start(script: str, *args, **options) -> Script:
+        scripts.append(Script(labs / script, *args, **options))
+        return scripts[-1]
+
+    start.scripts = scripts
+    try:
+        yield start
+    finally:
+        for script in reversed(scripts):
+            script.stop()
+
+
 def _take_terminal() -> None:
     """In the child: make the new terminal the one whose Ctrl-C reaches it."""
     import termios

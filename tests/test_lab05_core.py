@@ -12,7 +12,7 @@ from tests import harness
 
 pytestmark = pytest.mark.ours
 
-harness.load(harness.ROOT / "lab05_chord/member.py")
+member = harness.load(harness.ROOT / "lab05_chord/member.py")
 chord, messages, membership, records = (
     sys.modules[name] for name in ("chord", "messages", "membership", "records")
 )
@@ -194,11 +194,11 @@ def pass_time(book, seconds):
 
 
 def test_ids_are_drawn_as_the_assignment_has_them(book):
-    assert [admit(book, port).id for port in range(6)] == EXAMPLE
+    assert [admit(book, port).id for port in range(1, 7)] == EXAMPLE
 
 
 def test_a_full_ring_admits_nobody(book):
-    assert sorted(admit(book, port).id for port in range(32)) == list(range(32))
+    assert sorted(admit(book, port).id for port in range(1, 33)) == list(range(32))
     reply = admit(book, 33)
     assert reply.id == -1 and "full" in reply.reason
 
@@ -240,9 +240,41 @@ def test_a_restarted_registry_takes_the_newest_view_that_it_is_offered(book):
     assert book.restore(view_of(EXAMPLE[:5], epoch=8)).success
     assert book.restore(newest).success
     assert book.restore(view_of(EXAMPLE[:4], epoch=7)).success
+    for id in EXAMPLE:
+        ask(book, id)
     pass_time(book, 1.5)
     assert book.view.members == newest.members and book.view.epoch >= membership.LIFE
-    assert not book.restore(chord.View(10**9, 6)).success  # of a ring of another size
+    assert not book.restore(chord.View(10**8, 6)).success  # of a ring of another size
+
+
+def test_a_restarted_registry_changes_nothing_until_all_nodes_have_told_what_they_know(book):
+    book.restore(view_of(EXAMPLE, epoch=9))
+    for id in EXAMPLE[:5]:
+        ask(book, id)
+    behind = messages.Question(25, "host:25", epoch=10)  # it knows a newer view: not yet told
+    assert book.populate_finger_table(behind).epoch == -1  # which gives no leave
+    pass_time(book, 1.5)
+    assert not book.deregister(messages.Departure(24)).success
+    assert not book.open
+    book.restore(view_of(EXAMPLE[1:], epoch=10))
+    ask(book, 25)
+    book.tick()
+    assert book.open and ids(book.view.members) == EXAMPLE[1:]
+    assert not book.all_settled()  # nobody is let in until all know the new life's epoch
+    for id in EXAMPLE[1:]:
+        ask(book, id)
+    assert book.all_settled()
+
+
+def test_a_restarted_registry_waits_no_longer_for_a_node_than_for_any_other(book):
+    book.restore(view_of(EXAMPLE, epoch=9))
+    dropped = []
+    for _ in range(7):
+        for id in EXAMPLE[:5]:
+            if id in book.view.by_id:
+                ask(book, id)
+        dropped += pass_time(book, 0.5)
+    assert book.open and dropped == [25]
 
 
 def test_only_the_node_itself_is_a_sign_of_its_life(book):
@@ -260,3 +292,97 @@ def test_records_travel_in_messages_of_bounded_size(size):
     assert [record for batch in batches for record in batch] == sent
     for batch in batches:
         assert len(batch) == 1 or sum(len(r.text) for r in batch) <= records.BATCH_BYTES
+
+
+# --- a node's place ---
+
+
+class ScriptedHost(FakeHost):
+    """A world in which calls are answered by functions in `answers`, by method."""
+
+    def __init__(self):
+        super().__init__()
+        self.answers = {}
+
+    async def call(self, address, method, request, timeout):
+        return self.answers[method](address)
+
+    def spawn(self, awaitable):
+        awaitable.close()
+
+
+def node_in(view, id):
+    """Return a node that is settled in a view and serves its arc."""
+    node = member.Member(ScriptedHost(), "host", id, "registry")
+    node.id, node.view, node.settled = id, view, view.epoch
+    node.served_after = view.predecessor(id).id
+    return node
+
+
+def unreachable(address):
+    raise messages.Unreachable(address)
+
+
+def refused(address):
+    raise messages.Refused(address)
+
+
+def test_who_confirms_a_neighbour_settles_in_no_newer_view_while_that_one_may_serve():
+    node = node_in(view_of([2, 16, 24]), 16)
+    newer = messages.Arc(16, view_of([16, 24], epoch=2), 16, 24)
+    assert not node.confirm(messages.Epoch(1)).accepted  # it has leave from the registry
+    node.orphan = True
+    assert node.confirm(messages.Epoch(1)).accepted
+    assert not node.digest(newer).accepted
+    node.host.time += chord.LEASE
+    assert node.digest(newer).accepted
+    assert not node.confirm(messages.Epoch(1)).accepted  # it knows better now
+
+
+def test_who_was_dropped_confirms_nobody():
+    node = node_in(view_of([2, 16, 24]), 16)
+    node.orphan, node.served_after = True, None
+    assert not node.confirm(messages.Epoch(1)).accepted
+
+
+@pytest.mark.parametrize(
+    "registry, others, serves",
+    [
+        (unreachable, lambda address: messages.Accepted(True), True),
+        (unreachable, lambda address: messages.Accepted(False), False),
+        (unreachable, unreachable, False),
+        (unreachable, refused, False),  # the registry may have let others in
+        (refused, refused, True),
+    ],
+)
+def test_without_a_registry_a_node_serves_if_who_would_own_its_keys_agrees(
+    registry, others, serves
+):
+    node = node_in(view_of([2, 16, 24]), 16)
+    node.host.time = 100.0
+    node.host.answers = {"populate_finger_table": registry, "confirm": others}
+    asyncio.run(node.ask())
+    assert node.serves("Minsk") == serves  # 3
+
+
+def test_the_next_two_that_live_must_agree():
+    node = node_in(view_of([2, 16, 24, 25, 26, 31]), 2)
+    asked = []
+
+    def confirm(address):
+        asked.append(address)
+        if address in ("host:16", "host:25"):
+            raise messages.Refused
+        return messages.Accepted(True)
+
+    node.host.answers = {"confirm": confirm}
+    assert asyncio.run(node.neighbours_agree()) == 2
+    assert asked == ["host:16", "host:24", "host:25", "host:26"]
+
+
+def test_who_lost_its_id_to_another_node_is_no_member():
+    node = node_in(view_of([2, 16, 24]), 16)
+    others = tuple(chord.Node(id, f"other:{id}") for id in (2, 16, 24))
+    node.install(chord.View(2, 5, others))
+    assert not node.is_member() and not node.serves("Minsk")
+    assert chord.View(2, 5, others).touched(view_of([2, 16, 24])) == {2, 16, 24}
