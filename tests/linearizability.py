@@ -6,10 +6,11 @@ have taken effect at any time after its call, or never. Keys are independent of 
 is searched by itself (Herlihy and Wing, locality).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 FOREVER = float("inf")
+IMPOSSIBLE = object()
 
 
 class Operation(NamedTuple):
@@ -31,28 +32,43 @@ def is_linearizable(history: Iterable[Operation]) -> bool:
 
 
 def _one_register(history: list[Operation]) -> bool:
-    """Try each operation that may come next; never the same remainder and value twice."""
     read = {operation.value for operation in history if operation.kind == "read"}
-    history = [op for op in history if op.returned < FOREVER or op.value in read]
-    history.sort(key=lambda operation: operation.called)
+    return search((op for op in history if op.returned < FOREVER or op.value in read), _register)
+
+
+def _register(operation: Operation, value: str | None):
+    possible = operation.kind == "write" or operation.value == value
+    return operation.value if possible else IMPOSSIBLE
+
+
+def search(history: Iterable, apply: Callable) -> bool:
+    """Tell whether one order explains a history; the state before all of it is None.
+
+    Try each operation that may come next; never the same remainder and state twice.
+
+    Args:
+        history: operations with the times `called` and `returned`, FOREVER if there was no answer.
+        apply: `apply(operation, state)` returns the state after it, or IMPOSSIBLE if it would
+            then have been answered otherwise.
+    """
+    history = sorted(history, key=lambda operation: operation.called)
     certain = sum(1 << i for i, operation in enumerate(history) if operation.returned < FOREVER)
     start = ((1 << len(history)) - 1, None)
     seen, todo = {start}, [start]
     while todo:
-        left, value = todo.pop()
+        left, state = todo.pop()
         if not left & certain:
             return True
         for i in _may_be_next(history, left):
-            operation = history[i]
-            if operation.kind == "write" or operation.value == value:
-                following = (left ^ 1 << i, operation.value)
-                if following not in seen:
-                    seen.add(following)
-                    todo.append(following)
+            after = apply(history[i], state)
+            following = (left ^ 1 << i, after)
+            if after is not IMPOSSIBLE and following not in seen:
+                seen.add(following)
+                todo.append(following)
     return False
 
 
-def _may_be_next(history: list[Operation], left: int) -> list[int]:
+def _may_be_next(history: list, left: int) -> list[int]:
     """Return those left that were called before any of those left had returned."""
     found, first_return = [], FOREVER
     while left:
