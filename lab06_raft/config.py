@@ -9,7 +9,9 @@ import rpc
 def read_config(path: Path) -> dict[int, tuple[str, int]]:
     """Return {id: (host, port)}; raise OSError, or ValueError naming the line that is wrong."""
     members: dict[int, tuple[str, int]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # As any editor leaves it: with a byte order mark or not, and what is no text is a bad line.
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue

@@ -110,6 +110,9 @@ class RaftServicer(services.RaftServicer):
 
     async def AppendEntries(self, request, context):
         await self._check(context, request.term)
+        if any(entry.term > request.term for entry in request.entries):
+            reason = "an entry of a later term than its leader's"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         append = protocol.AppendEntriesRequest(
             request.term,
             request.leader_id,
@@ -228,8 +231,11 @@ def main(argv: list[str] | None = None) -> int:
     printer = Printer()
     try:
         asyncio.run(serve(args, printer, stop_signals))
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         print(f"server.py: {error}", file=sys.stderr)
+        return 1
+    except sqlite3.Error as error:
+        print(f"server.py: {args.data_dir}: {error}", file=sys.stderr)
         return 1
     finally:
         printer.close()

@@ -1,12 +1,18 @@
 """Lab 6, our second half with real servers: commands, durability, cut lines, hostile callers."""
 
 import contextlib
+import io
+import re
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.harness import Failure, free_port, listens, wait_until
+from tests.harness import ROOT, Failure, free_port, listens, load, wait_until
 from tests.lab06_cluster import Cluster, messages
 from tests.relays import TcpRelay
 
@@ -14,6 +20,7 @@ pytestmark = pytest.mark.ours
 
 CLIENT = "lab06_raft/client.py"
 SERVER = "lab06_raft/server.py"
+read_config = load(ROOT / "lab06_raft/config.py").read_config
 
 
 @pytest.fixture
@@ -147,7 +154,25 @@ def test_two_servers_never_share_one_data_file(spawn, start, tmp_path):
     (tmp_path / "other.conf").write_text(f"0 127.0.0.1 {free_port()}\n")
     second = spawn(SERVER, 0, "--config", tmp_path / "other.conf", "--data-dir", tmp_path / "data")
     assert second.wait() == 1
-    assert second.err.splitlines() == ["server.py: database is locked"]
+    assert second.err.splitlines() == [f"server.py: {tmp_path / 'data'}: database is locked"]
+
+
+def test_a_broken_data_file_is_one_line_and_exit_1(start):
+    cluster = start(1, "--data-dir", "data")
+    cluster.leader()
+    cluster.servers[0].kill()
+    for path in (cluster.folders[0] / "data").iterdir():  # the write-ahead log could mend the rest
+        path.write_bytes(b"no database at all" * 300)
+    again = cluster.start(0)
+    assert again.wait() == 1
+    assert again.err == "server.py: data: file is not a database\n"
+
+
+def test_a_data_dir_that_is_a_file_is_one_line_and_exit_1(spawn, tmp_path):
+    (tmp_path / "config.conf").write_text(f"0 127.0.0.1 {free_port()}\n")
+    server = spawn(SERVER, 0, "--data-dir", "config.conf", cwd=tmp_path)
+    assert server.wait() == 1
+    assert server.err == "server.py: [Errno 17] File exists: 'config.conf'\n"
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop", "suspend"])
@@ -251,6 +276,10 @@ def test_no_request_stops_a_server(start):
         ("AppendEntries", messages.AppendEntriesRequest(term=2**20, leader_id=77)),
         ("AppendEntries", messages.AppendEntriesRequest(term=2**20, prev_log_index=2**64 - 1)),
         ("AppendEntries", messages.AppendEntriesRequest(term=2**20, prev_log_term=9)),
+        (
+            "AppendEntries",
+            messages.AppendEntriesRequest(term=2**20, entries=[messages.Entry(term=2**64 - 1)]),
+        ),
         ("AppendEntries", messages.AppendEntriesRequest(term=2**20, leader_commit=2**64 - 1)),
         ("Suspend", messages.SuspendRequest(period=-1)),
     ]
@@ -283,13 +312,52 @@ def test_no_leader_is_known_before_the_first_election(spawn, start):
         ("0 a 1\n1 b 2\n0 c 3\n", ":3: id 0 is there twice"),
         ("1 127.0.0.1 5000\n", " has no server with the id 0"),
         ("", " has no server with the id 0"),
+        (b"0 127.0.0.1 5000\n\xff\n", ":2: not `id address port`: \ufffd"),
     ],
 )
 def test_a_bad_configuration_is_one_line_and_exit_2(config, complaint, spawn, tmp_path):
-    (tmp_path / "config.conf").write_text(config)
+    data = config if isinstance(config, bytes) else config.encode()
+    (tmp_path / "config.conf").write_bytes(data)
     server = spawn(SERVER, 0, cwd=tmp_path)
     assert server.wait() == 2
     assert server.err == f"server.py: config.conf{complaint}\n"
+
+
+@given(st.binary(max_size=60) | st.text(alphabet="01 .:#[]a\n\r\t\ufeff", max_size=60))
+@settings(derandomize=True, max_examples=300, deadline=None)
+def test_a_configuration_is_read_or_the_bad_line_named(content):
+    data = content if isinstance(content, bytes) else content.encode()
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(data)
+        try:
+            members = read_config(Path(file.name))
+        except ValueError as error:
+            assert re.match(rf"{file.name}:\d+: ", str(error))
+        else:
+            assert all(id >= 0 and 0 <= port < 2**16 for id, (_, port) in members.items())
+
+
+@pytest.mark.parametrize(
+    "written", ["0 h 1\r\n1\th\t2\r\n", "\ufeff0 h 1\n1 h 2", "0 [h] 1\n\n1 h 2 # x"]
+)
+def test_a_configuration_may_come_from_any_editor(written, tmp_path):
+    (tmp_path / "c").write_bytes(written.encode())
+    assert read_config(tmp_path / "c") == {0: ("h", 1), 1: ("h", 2)}
+
+
+@given(
+    st.text(max_size=30)
+    | st.sampled_from(["connect", "suspend", "setval", "getval"]).flatmap(
+        lambda word: st.text(max_size=20).map(lambda rest: f"{word} {rest}")
+    )
+)
+@settings(derandomize=True, max_examples=300, deadline=None)
+def test_the_client_survives_every_line(line):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        shell = load(ROOT / "lab06_raft/client.py").Client(interactive=False)
+        shell.call = lambda *request: shell.target  # as if there were no answer
+        shell.onecmd(line)
+        assert len(out.getvalue().splitlines()) <= 1
 
 
 @pytest.mark.parametrize("args", [[], ["x"], ["-1"], ["0", "1"], ["0", "--config", "missing"]])
