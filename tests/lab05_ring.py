@@ -31,7 +31,7 @@ class Ring:
     def start_node(self):
         port = free_port()
         node = self.spawn("lab05_chord/Node.py", self.address, f"127.0.0.1:{port}")
-        node.port = port
+        node.port, node.id = port, None
         self.nodes.append(node)
         return node
 

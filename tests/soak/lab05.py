@@ -41,7 +41,7 @@ class Client(threading.Thread):
                 generation = self.chance.randrange(generation + 1)
                 kind = messages.Kind.GET
             key = f"key {generation} {self.chance.randrange(KEYS)}"
-            nodes = [node for node in list(self.ring.nodes) if node.running]
+            nodes = [n for n in list(self.ring.nodes) if n.running and n.id is not None]
             if not self.ask(self.chance.choice(nodes), kind, key, f"{self.number} {count}"):
                 self.stopping.wait(0.05)
 
