@@ -45,8 +45,9 @@ Which of two copies is right
        key, and before it says "False" about it, writes anew what is true, with a higher version.
     2. A new owner that finds its holders disagreeing takes the newest record and writes it anew,
        so whatever a node elsewhere kept of the old epoch can never win later.
-    3. The number of an operation is stored with the record it made. Who gets no answer repeats it
-       under the same number, wherever the owner is by then: it is done once.
+    3. The number of an operation is stored with the record it made, until the node that asks has
+       ended it. Who gets no answer repeats it under the same number, wherever the owner is by
+       then: it is done once.
     4. A node that was dropped and comes back brings its records *demoted*, older than any other;
        they count only where nobody else is left who knows, as when the whole ring hung.
 

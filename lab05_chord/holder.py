@@ -19,11 +19,10 @@ from messages import (
     Versions,
 )
 from place import Place
-from records import MISSING, batches, demoted, merge, version_of
+from records import MISSING, batches, demoted, merge, remember, version_of
 
 HOP_TIMEOUT = 2.0  # s for an answer of an owner, who may have to wait for its replicas
 SETTLE_PAUSE = 0.1  # s between two attempts
-OPERATIONS_KEPT = 8  # operation numbers stored with a record
 
 
 class Holder(Place):
@@ -183,10 +182,12 @@ class Holder(Place):
 
     # --- writing: all holders take a record, in one epoch ---
 
-    async def _write(self, key: str, text: str | None, *number: str) -> bool:
+    async def _write(self, key: str, text: str | None, number: str = "") -> bool:
         """Have all holders take a new record of a key in this epoch; only then it counts."""
         view, old = self.view, self.records.get(key)
-        numbers = (*(old.operations if old else ()), *number)[-OPERATIONS_KEPT:]
+        numbers = old.operations if old else ()
+        if number:
+            numbers = remember(numbers, number, view.by_id)
         record = Record(key, self._next_version(view), text, numbers)
         self.writing.add(key)
         try:

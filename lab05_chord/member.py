@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from chord import Node, key_id, next_hop
 from holder import HOP_TIMEOUT, Holder
-from messages import Kind, Operation, Outcome, Status, Unreachable
+from messages import Host, Kind, Operation, Outcome, Status, Unreachable
+from records import is_over
 
 OPERATION_TIMEOUT = 8.0  # s in which a node carries out what a client wants, or gives up
 RETRY_PAUSE = (0.01, 0.1)  # s before the second attempt, and before all late ones
@@ -12,6 +13,10 @@ RETRY_PAUSE = (0.01, 0.1)  # s before the second attempt, and before all late on
 
 class Member(Holder):
     """One node of the ring: place.py is where it stands, holder.py what it holds."""
+
+    def __init__(self, host: Host, ipaddr: str, port: int, registry: str):
+        super().__init__(host, ipaddr, port, registry)
+        self.under_way: dict[str, list[int]] = {}  # key -> counters of operations, in order
 
     async def operate(self, kind: Kind, key: str, text: str = "") -> Outcome | None:
         """Carry out what a client wants of whichever node owns the key; None: in vain.
@@ -21,11 +26,21 @@ class Member(Holder):
         operations are under way, none waits for another that waits for it.
         """
         self.counter += 1
-        number = f"{self.id}.{self.born}.{self.counter}"
+        counter, under_way = self.counter, self.under_way.setdefault(key, [])
+        under_way.append(counter)
+        number = f"{self.name}.{counter}.{under_way[0]}"
+        try:
+            return await self._insist(Operation(kind, key, text, number))
+        finally:
+            under_way.remove(counter)
+            if not under_way:
+                del self.under_way[key]
+
+    async def _insist(self, operation: Operation) -> Outcome | None:
         deadline = self.host.now() + OPERATION_TIMEOUT
         pause = RETRY_PAUSE[0]
         while self.host.now() < deadline:
-            outcome = await self._walk(Operation(kind, key, text, number))
+            outcome = await self._walk(operation)
             if outcome is not None:
                 return outcome
             self.ask_soon()
@@ -75,7 +90,10 @@ class Member(Holder):
         if kind in (Kind.SAVE, Kind.REMOVE):
             if key in self.writing:
                 return Outcome(Status.RETRY)
-            success = record is not None and operation.number in record.operations
+            done = record.operations if record else ()
+            success = operation.number in done
+            if not success and is_over(done, operation.number):
+                return Outcome(Status.RETRY)
             if not success and present == (kind is Kind.REMOVE):
                 text = operation.text if kind is Kind.SAVE else None
                 success = await self._write(key, text, operation.number)

@@ -137,8 +137,17 @@ class Operation:
     kind: Kind
     key: str
     text: str = ""
-    number: str = ""
+    number: str = "0.0.0.0"
     avoid: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        number_parts(self.number)
+
+
+def number_parts(number: str) -> tuple[int, ...]:
+    """Return the four integers of an operation's number (see records.remember), or ValueError."""
+    id, born, counter, first = map(int, number.split("."))
+    return id, born, counter, first
 
 
 @dataclass(frozen=True)

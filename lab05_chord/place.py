@@ -39,6 +39,7 @@ class Place:
         # the place
         self.id = -1
         self.born = 0  # the epoch in which it joined
+        self.name = "0.0"  # id and epoch of its first joining, which no other node has
         self.view = View()
         self.served_after: int | None = None  # it serves (served_after, id]; None: nothing yet
         self.settled = 0  # the last epoch in which it and its successors agreed on its arc
@@ -75,6 +76,8 @@ class Place:
         if reply.id < 0:
             return reply
         self.come_back(sent - self.leave_since)
+        if self.id < 0:
+            self.name = f"{reply.id}.{reply.view.epoch}"
         self.id, self.view, self.born = reply.id, reply.view, reply.view.epoch
         self.served_after, self.settled = None, 0
         self.leave_since = sent

@@ -1,13 +1,40 @@
 """Records and their versions: which of two is right, and how they travel."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 
-from messages import Record
+from messages import Record, number_parts
 
 DEMOTION = 2**62  # more than any version
 MISSING = -(2**63)  # the version of no record
 BATCH_BYTES = 1_000_000  # about so much goes into one message, or else one record
+
+
+OPERATIONS_KEPT = 100  # numbers stored with a record at most; hardly ever more than nodes
+
+
+def remember(operations: tuple[str, ...], number: str, ids: Container[int]) -> tuple[str, ...]:
+    """Return the numbers of operations to store with a record, once there is one more.
+
+    A number is `id.born.counter.first`: id and born of the node that carries the operation out,
+    and the first that it has not yet ended on this key. So what it has ended can be forgotten, and
+    what comes from nodes that are no more.
+    """
+    id, born, _, first = number_parts(number)
+    kept = []
+    for other in operations:
+        other_id, other_born, counter, _ = number_parts(other)
+        newer = other_born == born and counter >= first
+        if other_id in ids and (other_id != id or newer):
+            kept.append(other)
+    return (*kept, number)[-OPERATIONS_KEPT:]
+
+
+def is_over(operations: tuple[str, ...], number: str) -> bool:
+    """Tell whether an operation has ended, and this is a message of it that was long under way."""
+    *node, counter, _ = number_parts(number)
+    known = (number_parts(other) for other in operations)
+    return any([id, born] == node and counter < first for id, born, _, first in known)
 
 
 def version_of(records: dict[str, Record], key: str) -> int:

@@ -499,6 +499,16 @@ def storm(world):
     world.random.choice(faults)(world)
 
 
+def hang_owner(world):
+    """SIGSTOP the owner of the one key, but not for so long that it is taken for dead."""
+    for process in world.nodes():
+        if process.rules.owns("Kazan"):
+            process.paused = True
+            world.sim.after(world.random.uniform(1.5, 2.9), process.resume)
+            world.run(world.sim.now + 3.5)
+            return
+
+
 def storm_crash(world):
     world.random.choice(world.nodes(paused=True)).kill()
 
@@ -539,6 +549,18 @@ SCENARIOS: dict[str, tuple[list, dict]] = {
         {"network": WORST, "every": 0.5, "clients": 6, "keys": ["Kazan", "Minsk"]},
     ),
     "storm": ([storm], {"network": QUIET, "nodes": 8, "every": 0.6, "length": 40, "m": 4}),
+    "many at one key": (
+        [hang_owner],
+        {
+            "network": {"delay": (0.001, 0.02), "loss": 0.02},
+            "nodes": 5,
+            "clients": 12,
+            "keys": ["Kazan"],
+            "pause": 0.05,
+            "length": 12,
+            "m": 4,
+        },
+    ),
     "storm on one key": (
         [storm],
         {"network": QUIET, "clients": 5, "keys": ["Kazan"], "pause": 0.2, "length": 20, "m": 4},
