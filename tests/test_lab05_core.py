@@ -307,6 +307,9 @@ class ScriptedHost(FakeHost):
     async def call(self, address, method, request, timeout):
         return self.answers[method](address)
 
+    async def gather(self, *awaitables):
+        return [await awaitable for awaitable in awaitables]
+
     def spawn(self, awaitable):
         awaitable.close()
 
@@ -378,6 +381,18 @@ def test_the_next_two_that_live_must_agree():
     node.host.answers = {"confirm": confirm}
     assert asyncio.run(node.neighbours_agree()) == 2
     assert asked == ["host:16", "host:24", "host:25", "host:26"]
+
+
+def test_a_leaving_node_brings_the_three_up_to_date_who_will_hold_its_arc():
+    node, asked = node_in(view_of(EXAMPLE), 16), []
+
+    def digest(address):
+        asked.append(address)
+        return messages.Versions(True)
+
+    node.host.answers = {"digest": digest, "deregister": unreachable}
+    asyncio.run(node.leave())
+    assert asked == ["host:24", "host:25", "host:26"]
 
 
 def test_who_lost_its_id_to_another_node_is_no_member():
