@@ -19,6 +19,7 @@ from stop_and_wait import MAX_DATAGRAM, Sender, TransferFailed, is_plain_name
 TICK = 0.05  # s: how late a message may be sent again
 PROGRESS_EVERY = 0.2  # s
 ACK_SIZE = 4096  # bytes: more than any ack has
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Progress:
@@ -161,23 +162,35 @@ def transfer(args: argparse.Namespace) -> str:
 
 
 def say(line: str) -> None:
-    """Write a line to stdout, if there still is somebody to read it."""
+    """Write a line to stdout, if it can be written: the file is sent all the same."""
     try:
         print(line, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def stop(signum, frame) -> None:
+    """Raise KeyboardInterrupt, once: what then ends us is not to be interrupted again."""
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(argv: list[str] | None = None) -> int:
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.default_int_handler)
+    # Without a stderr, print() would take stdout instead.
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, stop)
     try:
         args = parse_args(argv)
-        say(transfer(args))
+        summary = transfer(args)
+        for signum in STOP_SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)  # too late
+        say(summary)
     except KeyboardInterrupt:
         print("client.py: interrupted, the file is not sent", file=sys.stderr)
         return 130
-    except (OSError, TransferFailed) as error:
+    except (OSError, UnicodeError, TransferFailed) as error:  # UnicodeError: of a host name
         print(f"client.py: {error}", file=sys.stderr)
         return 1
     return 0

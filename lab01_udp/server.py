@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from threading import Event
 from typing import TextIO
 
 from stop_and_wait import MAX_DATAGRAM, Receiver, Refused
@@ -87,7 +88,7 @@ class Folder:
 
     def _remove_remains(self) -> None:
         """Remove the unfinished files of servers that were killed."""
-        for path in self._path.glob(TEMPORARY + "*"):
+        for path in filter(Path.is_file, self._path.glob(TEMPORARY + "*")):
             with contextlib.suppress(OSError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
@@ -129,21 +130,19 @@ def path_buf_size(address: tuple) -> int:
 
 
 def say(line: str, file: TextIO | None = None) -> None:
-    """Write a line to stdout or `file`, if its reader still reads: we do not stop for one."""
+    """Write a line to stdout or `file`, if that takes it now: we do not stop for one."""
     file = file or sys.stdout
-    try:
+    with contextlib.suppress(OSError):
         if select.select([], [file], [], 0)[1]:
-            print(line + "\n", end="", file=file, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+            os.write(file.fileno(), f"{line}\n".encode())
 
 
-def serve(sock: socket.socket, receiver: Receiver) -> None:
-    """Answer datagrams until KeyboardInterrupt."""
+def serve(sock: socket.socket, receiver: Receiver, stopping: Event) -> None:
+    """Answer datagrams until `stopping` is set."""
     # The kernel keeps this time itself; a Python timeout would cost one more system call each.
     timeval = struct.pack("ll", int(TICK), int(TICK % 1 * 1e6))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-    while True:
+    while not stopping.is_set():
         try:
             datagram, address = sock.recvfrom(MAX_DATAGRAM + 1)
             sock.sendto(receiver.receive(datagram, address, time.monotonic()), address)
@@ -186,7 +185,9 @@ def parse_folder(text: str) -> Path:
 
 def parse_buf_size(text: str) -> int:
     """Return a datagram size in bytes; raise ArgumentTypeError if no datagram has it."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_DATAGRAM):
+    if not (
+        text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= MAX_DATAGRAM
+    ):
         raise argparse.ArgumentTypeError(f"expected 1 to {MAX_DATAGRAM}, not {text!r}")
     return int(text)
 
@@ -205,23 +206,24 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    for name in ("stdout", "stderr"):  # closed by who has started us
+        setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     args = parse_args(argv)
+    stopping = Event()  # an exception from a signal could come between a file and its record
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.default_int_handler)
+        signal.signal(signum, lambda *_: stopping.set())
     host = f"[{args.host}]" if ":" in args.host else args.host
     try:
         sock = bind(args.host, args.port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: of a host name
         print(f"server.py: cannot listen on {host}:{args.port}: {error}", file=sys.stderr)
         return 1
     fixed = args.buf_size
     folder = Folder(args.dir)
     receiver = Receiver(folder.create, (lambda address: fixed) if fixed else path_buf_size)
-    with contextlib.suppress(KeyboardInterrupt), sock:
+    with sock:
         say(f"Listening on {host}:{sock.getsockname()[1]}")
-        serve(sock, receiver)
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
+        serve(sock, receiver, stopping)
     receiver.abandon_all()
     return 0
 

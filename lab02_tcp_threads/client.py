@@ -20,6 +20,7 @@ NUMBERS = [
 CONNECT_TIMEOUT = 5.0  # s
 REPLY_TIMEOUT = 30.0  # s: a server that divides by every smaller number takes a while
 READ_SIZE = 4096  # bytes
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A reply ends with its line; some servers send none but stop after the word.
 REPLY = re.compile(rb"\s*(\S[^\n]*?)(?:\n|(?<=prime)$)")
 
@@ -41,11 +42,13 @@ def ask(sock: socket.socket, number: int) -> str:
 
 
 def say(line: str) -> None:
-    """Write a line to stdout, if there still is somebody to read it."""
+    """Write a line to stdout, if there still is somebody to read it; exit 1 if that fails."""
     try:
         print(line, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.exit(f"client.py: cannot write: {error.strerror}")
 
 
 def run(host: str, port: int) -> None:
@@ -84,16 +87,25 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def stop(signum, frame) -> None:
+    """Raise KeyboardInterrupt, once: what then ends us is not to be interrupted again."""
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(argv: list[str] | None = None) -> int:
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.default_int_handler)
+    # Without a stderr, print() would take stdout instead.
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, stop)
     try:
         host, port = parse_args(argv).server
         run(host, port)
     except KeyboardInterrupt:
         print("client.py: interrupted", file=sys.stderr)
         return 130
-    except (OSError, ServerGone) as error:
+    except (OSError, UnicodeError, ServerGone) as error:  # UnicodeError: of a host name
         reason = getattr(error, "strerror", None) or error
         print(f"client.py: {host}:{port}: {reason}", file=sys.stderr)
         return 1

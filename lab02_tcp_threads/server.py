@@ -27,6 +27,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing import get_context
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -34,6 +35,7 @@ from threading import Lock, Thread
 from primes import is_prime
 
 WORKERS = 8
+MAX_WORKERS = 256  # each takes a file descriptor
 BACKLOG = 1024  # connections that the system may hold until they are accepted
 READ_SIZE = 1024  # bytes taken from one client before the next has its turn
 QUIET = 0.05  # s of silence that end a number, for clients which send no line ends
@@ -45,6 +47,7 @@ TICK = 0.5  # s: a signal just before accept() waits would not end the wait
 ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
 INTEGER = re.compile(rb"[+-]?[0-9]{1,%d}" % MAX_DIGITS)
 WHITE_SPACE = (b" ", b"\n", b"\r", b"\t", b"\v", b"\f")
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -219,12 +222,20 @@ class SlowLane(Thread):
 
 
 def say(line: str) -> None:
-    """Write a line to stdout, if its reader still reads: we do not stop for one."""
-    try:
+    """Write a line to stdout, if that takes it now: we do not stop for one."""
+    with contextlib.suppress(OSError):
         if select.select([], [sys.stdout], [], 0)[1]:
-            print(line + "\n", end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.write(sys.stdout.fileno(), f"{line}\n".encode())
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let KeyboardInterrupt come here, and in the main thread nowhere else."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
 def serve(listener: socket.socket, queue) -> None:
@@ -232,7 +243,8 @@ def serve(listener: socket.socket, queue) -> None:
     listener.settimeout(TICK)
     while True:
         try:
-            sock, address = listener.accept()
+            with interruptible():
+                sock, address = listener.accept()
         except TimeoutError:
             continue
         except OSError:  # no file descriptor is left: some client will go
@@ -259,8 +271,8 @@ def parse_port(text: str) -> int:
 
 def parse_workers(text: str) -> int:
     """Return a number of threads; raise ArgumentTypeError if it is none or absurd."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 999):
-        raise argparse.ArgumentTypeError(f"expected 1 to 999, not {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MAX_WORKERS):
+        raise argparse.ArgumentTypeError(f"expected 1 to {MAX_WORKERS}, not {text!r}")
     return int(text)
 
 
@@ -277,14 +289,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    for name in ("stdout", "stderr"):  # closed by who has started us
+        setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     args = parse_args(argv)
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # in the threads for good
     sys.setswitchinterval(SWITCH_INTERVAL)
     host = f"[{args.host}]" if ":" in args.host else args.host
     try:
         listener = listen(args.host, args.port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: of a host name
         print(f"server.py: cannot listen on {host}:{args.port}: {error}", file=sys.stderr)
         return 1
     # With the other start methods, the default on macOS and since Python 3.14, a queue comes with a
@@ -297,8 +312,6 @@ def main(argv: list[str] | None = None) -> int:
             thread.start()
         say(f"Listening on {host}:{listener.getsockname()[1]}")
         serve(listener, queue)
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
     say("Shutting down")
     slow_lane.stopping = True
     slow.put(None)
