@@ -45,8 +45,14 @@ class Progress:
 
 
 def connect(host: str, port: int) -> socket.socket:
-    """Return a UDP socket that talks with the server alone; raise OSError if there is no way."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    """Return a UDP socket that talks with the server alone; raise OSError if there is no way.
+
+    Raises TransferFailed if there is no such host.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name has such parts
+        raise TransferFailed(f"{host}: {getattr(error, 'strerror', error)}") from error
     found.sort(key=lambda info: info[0] != socket.AF_INET)  # "localhost" is the server's 127.0.0.1
     family, kind, _, _, address = found[0]
     sock = socket.socket(family, kind)
@@ -190,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("client.py: interrupted, the file is not sent", file=sys.stderr)
         return 130
-    except (OSError, UnicodeError, TransferFailed) as error:  # UnicodeError: of a host name
+    except (OSError, TransferFailed) as error:
         print(f"client.py: {error}", file=sys.stderr)
         return 1
     return 0

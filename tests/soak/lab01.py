@@ -106,31 +106,52 @@ def crowd(scale: float) -> str:
 
 def sessions(scale: float) -> str:
     """Sessions that are opened from everywhere and say nothing more, before and in an upload."""
-    opened, most = int(10_000 * scale), 0
+    opened = int(10_000 * scale)
     with folders() as (here, there), spawning() as spawn:
-        server = spawn(SERVER, 0, "--dir", there, "--buf-size", 1472, deaf=True)
+        server = spawn(SERVER, 0, "--dir", there, "--buf-size", 1472)
         port = server.port()
+        source, copy = here / "source", there / "copy"
+        source.write_bytes(random.Random(1).randbytes(30_000_000))
         before = resident(server.pid)
-        (here / "source").write_bytes(random.Random(1).randbytes(5_000_000))
-        honest = None
-        for k in range(opened):
+        most = open_sessions(port, there, range(opened))
+        client = spawn(CLIENT, f"127.0.0.1:{port}", source, copy.name)
+        wait_until(lambda: copy.exists() or received(there) > 1_000_000, "the upload to be let in")
+        most = max(most, open_sessions(port, there, range(opened, opened + opened // 5)))
+        check(outcome(client, source, copy), "an honest upload is kept out")
+        wait_until(lambda: not unfinished(there), "the sessions to expire")
+        check(os.listdir(there) == [copy.name], "files that nobody has sent")
+        refused = server.err.count("refused: more than 500 sessions")
+        grown = resident(server.pid) - before
+    check(opened < 1000 or refused > 0, "no session is refused")
+    check(most <= core.MAX_SESSIONS, f"{most} sessions at once")
+    check(grown < MEMORY, f"{grown} bytes are kept")
+    return (
+        f"{opened + opened // 5} sessions from as many addresses: at most {most} at once, "
+        f"{refused} refused, an upload of 30 MB among them identical, {grown / 1e6:+.1f} MB"
+    )
+
+
+def open_sessions(port: int, there: Path, numbers: range) -> int:
+    """Open sessions from an address of 127/8 each; return how many there were at most at a time."""
+    most = 0
+    with RawClient(port) as probe:
+        for k in numbers:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.bind((f"127.{1 + k // 65536}.{k // 256 % 256}.{k % 256}", 0))
                 sock.sendto(b"s | 0 | x%d | 5" % k, ("127.0.0.1", port))
             if k % 50 == 0:
+                probe.start(b"probe", 5)  # the server has kept up so far
                 most = max(most, len(unfinished(there)))
-            if k == opened // 2:
-                honest = spawn(CLIENT, f"127.0.0.1:{port}", here / "source", "copy")
-        check(outcome(honest, here / "source", there / "copy"), "an honest upload is kept out")
-        check(most <= core.MAX_SESSIONS, f"{most} sessions at once")
-        wait_until(lambda: not unfinished(there), "the sessions to expire")
-        check(os.listdir(there) == ["copy"], "files that nobody has sent")
-        grown = resident(server.pid) - before
-        check(grown < MEMORY, f"{grown} bytes are kept")
-    return (
-        f"{opened} sessions from as many addresses: at most {most} at once, an upload of 5 MB "
-        f"among them identical, {grown / 1e6:+.1f} MB"
-    )
+    return most
+
+
+def received(folder: Path) -> int:
+    """Return how much there is of all unfinished files."""
+    sizes = 0
+    for name in unfinished(folder):
+        with contextlib.suppress(FileNotFoundError):
+            sizes += (folder / name).stat().st_size
+    return sizes
 
 
 # --- Garbage ---
@@ -346,7 +367,7 @@ def stop(scale: float) -> str:
             server = spawn(SERVER, 0, "--dir", there, "--buf-size", 8972)
             port = server.port()
             ended = threading.Event()
-            opener = threading.Thread(target=open_sessions, args=(port, ended))
+            opener = threading.Thread(target=begin_again, args=(port, ended))
             opener.start()
             client = spawn(CLIENT, f"127.0.0.1:{port}", here / "source", "copy")
             time.sleep(rng.uniform(0.0, 0.3))  # a moment of chance, not a fact to wait for
@@ -367,7 +388,7 @@ def stop(scale: float) -> str:
     return f"{stops} times Ctrl-C: exit 0, no unfinished file, at most {slowest:.2f} s"
 
 
-def open_sessions(port: int, ended: threading.Event) -> None:
+def begin_again(port: int, ended: threading.Event) -> None:
     """Begin upload after upload of one address; each start ends the one before."""
     with RawClient(port) as client:
         k = 0
