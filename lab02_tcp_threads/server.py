@@ -231,8 +231,8 @@ def say(line: str) -> None:
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Let KeyboardInterrupt come here, and in the main thread nowhere else."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)

@@ -1,7 +1,9 @@
 """What holds for every lab alike: command lines, signals, copies, and what a core may import."""
 
+import argparse
 import ast
 import contextlib
+import io
 import shutil
 import signal
 import socket
@@ -9,8 +11,10 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.harness import LABS, ROOT, free_port, load, wait_until
+from tests.harness import LABS, ROOT, free_port, listens, load, wait_until
 
 pytestmark = pytest.mark.ours
 
@@ -136,9 +140,13 @@ def test_ipv6_works_when_asked_for(spawn, script, arguments):
     assert "[::1]:" in spawn(script, *arguments, "--host", "::1").expect("^Listening .*$")[0]
 
 
+NO_HOSTS = ["no-such-host.invalid", "no..name"]
+
+
 @pytest.mark.parametrize("script, arguments", SERVERS)
-def test_a_host_that_does_not_exist_is_one_line_and_exit_1(spawn, script, arguments):
-    process = spawn(script, *arguments, "--host", "no-such-host.invalid")
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_a_host_that_does_not_exist_is_one_line_and_exit_1(spawn, script, arguments, host):
+    process = spawn(script, *arguments, "--host", host)
     assert process.wait() == 1
     assert process.err.count("\n") == 1
 
@@ -147,12 +155,13 @@ def test_a_host_that_does_not_exist_is_one_line_and_exit_1(spawn, script, argume
     "script, more",
     [("lab01_udp/client.py", ["/dev/null", "name"]), ("lab02_tcp_threads/client.py", [])],
 )
-def test_a_server_name_that_does_not_resolve_is_one_line(spawn, script, more, tmp_path):
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_a_server_name_that_does_not_resolve_is_one_line(spawn, script, more, tmp_path, host):
     (tmp_path / "file").touch()
     more = [str(tmp_path / "file"), *more[1:]] if more else []
-    process = spawn(script, "no-such-host.invalid:5555", *more)
+    process = spawn(script, f"{host}:5555", *more)
     assert process.wait() == 1
-    assert process.err.count("\n") == 1
+    assert process.err.count("\n") == 1 and host in process.err
 
 
 # --- Signals and output ---
@@ -217,6 +226,66 @@ def test_a_client_whose_output_nobody_reads_still_does_its_work(spawn, tmp_path,
     )
     assert client.wait() == 0
     assert client.err == ""
+
+
+BAD_STREAMS = {
+    "no stdout": "os.close(1)",
+    "no stderr": "os.close(2)",
+    "none at all": "os.closerange(0, 3)",
+    "stdout on a full disk": "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)",
+}
+
+
+@pytest.mark.parametrize(
+    "lab, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
+)
+@pytest.mark.parametrize("streams", BAD_STREAMS)
+def test_bad_streams_stop_no_server_and_no_client(spawn, tmp_path, lab, more, streams):
+    (tmp_path / "source").write_bytes(b"x" * 100)
+    (tmp_path / "start.py").write_text(
+        f"import os, sys; {BAD_STREAMS[streams]}; os.execv(sys.executable, sys.argv[1:])"
+    )
+    start = [tmp_path / "start.py", sys.executable]
+    port = free_port(socket.SOCK_DGRAM if more else socket.SOCK_STREAM)
+    server = spawn(*start, ROOT / lab / "server.py", port, cwd=tmp_path)
+    wait_until(lambda: more or listens(port))  # lab 1's client waits for its server
+    client = spawn(*start, ROOT / lab / "client.py", f"127.0.0.1:{port}", *more, cwd=tmp_path)
+    lost = streams == "stdout on a full disk" and not more  # what lab 2's client is for
+    assert client.wait() == (1 if lost else 0)
+    assert client.err == ("client.py: cannot write: No space left on device\n" if lost else "")
+    assert not more or (tmp_path / "copy").read_bytes() == b"x" * 100
+    server.interrupt()
+    assert server.wait(5) == 0
+    assert server.err == ""
+
+
+@pytest.mark.parametrize(
+    "script, arguments",
+    [("lab01_udp/client.py", ["server.py", "name"]), ("lab02_tcp_threads/client.py", [])],
+)
+def test_a_second_ctrl_c_does_not_interrupt_the_end_of_a_client(spawn, tmp_path, script, arguments):
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import builtins, os, signal
+printed = print
+def interrupted(*values, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    printed(*values, **options)
+builtins.print = interrupted
+"""
+    )
+    kind = socket.SOCK_DGRAM if arguments else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as server:
+        server.bind(("127.0.0.1", 0))
+        if not arguments:
+            server.listen()
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        client = spawn(script, target, *arguments, env={"PYTHONPATH": str(tmp_path)})
+        if arguments:
+            server.recv(65535)
+            client.interrupt()
+        assert client.wait(5) == 130
+    assert client.err.count("\n") == 1 and "interrupted" in client.err
 
 
 @pytest.mark.parametrize("script, arguments", [*SERVERS[2:], *OTHERS[2:]])
@@ -332,6 +401,38 @@ def test_functions_that_stand_in_several_files_are_identical(name):
 )
 def test_every_copy_reads_addresses_alike(path, text, expected):
     assert load(path).parse_address(text) == expected
+
+
+@pytest.mark.parametrize("path", functions("parse_address"), ids=lambda path: path.parent.name)
+@settings(derandomize=True, database=None, deadline=None, max_examples=100)
+@given(st.text(st.sampled_from("a.:[]1-\0 é\udcff"), max_size=8), st.integers(-1, 70_000))
+def test_any_address_is_read_or_refused(path, host, port):
+    parse = load(path).parse_address
+    for text in (host, f"{host}:{port}", f"[{host}]:{port}"):
+        try:
+            found, number = parse(text)
+        except argparse.ArgumentTypeError:
+            continue
+        assert found in text and text.endswith(f":{number}") and 0 <= number <= 65535
+    if host and ":" not in host and 0 <= port <= 65535:
+        assert parse(f"{host}:{port}") == (host.strip("[]"), port)
+
+
+@pytest.mark.parametrize("script", [s for s, _ in SERVERS[:2] + OTHERS[:2]])
+@settings(derandomize=True, database=None, deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.sampled_from(["--host", "--dir", "--buf-size", "--workers", "-h", "--", "", "-1", "h:1"])
+        | st.text("019-=:[]./é\0\udcff", max_size=6),
+        max_size=5,
+    )
+)
+def test_any_command_line_is_read_or_ends_the_script_with_a_line(script, arguments):
+    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(err):
+        try:
+            load(ROOT / script).parse_args(arguments)
+        except SystemExit as end:
+            assert end.code in (0, 2) and err.getvalue().endswith("\n")
 
 
 def test_free_port_gives_each_port_once_and_to_one_process_only():

@@ -1,11 +1,16 @@
 """Lab 1's protocol core: messages, the client's rules, the server's rules; no socket, no clock."""
 
+import contextlib
+
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from tests.harness import ROOT, load
 
 pytestmark = pytest.mark.ours
 core = load(ROOT / "lab01_udp/stop_and_wait.py")
+DERANDOMIZED = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 
 
 class Uploads(dict):
@@ -105,6 +110,53 @@ def test_a_malformed_or_dangerous_start_message_is_refused(receiver, uploads, da
     with pytest.raises(core.Refused):
         receiver.receive(datagram, "client", 0.0)
     assert not receiver.receiving and not uploads.open
+
+
+@DERANDOMIZED
+@given(
+    st.integers(0, 10**18 - 1),
+    st.text(st.sampled_from('a| ."~'), min_size=1, max_size=12) | st.just("n" * 255),
+    st.integers(0, 10**18 - 1),
+    st.sampled_from(core.DELIMITERS),
+)
+def test_every_start_message_is_read_as_it_was_written(seqno0, filename, total_size, delimiter):
+    assume(filename not in (".", ".."))
+    start = core.Start(seqno0, filename, total_size, delimiter)
+    assert core.decode_start(start.encode()) == start
+
+
+FIELDS = st.sampled_from([b"s", b"d", b"a", b"0", b"1", b"-1", b"9" * 19, b"\xb2", b"../x", b"x"])
+DATAGRAMS = st.binary(max_size=40) | st.builds(
+    lambda delimiter, fields, data: delimiter.join([*fields, data]),
+    st.sampled_from([b" | ", b"|", b" |", b""]),
+    st.lists(FIELDS, min_size=1, max_size=4),
+    st.binary(max_size=8) | FIELDS,
+)
+
+
+@DERANDOMIZED
+@given(st.lists(DATAGRAMS, max_size=20))
+def test_any_datagram_is_answered_or_refused_and_every_file_accounted_for(datagrams):
+    uploads = Uploads()
+    receiver = core.Receiver(uploads.create, lambda address: 100)
+    for k, datagram in enumerate(datagrams):
+        with contextlib.suppress(core.Refused):
+            assert core.decode_ack(receiver.receive(datagram, k % 2, 0.1 * k))
+        assert len(uploads.open) == len(receiver.receiving)
+        assert not [name for name in uploads if "/" in name]
+    receiver.abandon_all()
+    assert not uploads.open
+
+
+@DERANDOMIZED
+@given(st.lists(DATAGRAMS, max_size=20))
+def test_any_datagram_is_the_awaited_ack_or_changes_nothing_at_the_client(datagrams):
+    sender = core.Sender("a", 10, seqno0=7)
+    sender.start(0.0)
+    for datagram in datagrams:
+        assert not sender.receive(datagram)
+    assert sender.seqno == 7 and sender.sent == 0 and sender.buf_size is None
+    assert sender.receive(b"a | 8 | 100")
 
 
 @pytest.mark.parametrize("delimiter", [b" | ", b"|"])

@@ -494,6 +494,91 @@ def test_sessions_that_only_open_do_not_keep_an_honest_upload_out(server, spawn,
 
 
 @pytest.mark.ours
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_a_file_and_its_session_leaves_no_file(spawn, tmp_path, signum):
+    """Two signals even: from within the call that makes the temporary file, and after it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""
+import os, tempfile
+make = tempfile.mkstemp
+def mkstemp(**options):
+    made = make(**options)
+    os.kill(os.getpid(), {signum:d})
+    return made
+tempfile.mkstemp = mkstemp
+"""
+    )
+    folder = tmp_path / "there"
+    folder.mkdir()
+    server = spawn(SERVER, 0, "--dir", folder, env={"PYTHONPATH": str(tmp_path)})
+    with RawClient(server.port()) as client:
+        client.ask(b"s | 0 | a | 4")
+        server.signal(signum)
+        assert server.wait(5) == 0
+    assert server.err == "" and list(folder.iterdir()) == []
+
+
+@pytest.mark.ours
+def test_a_full_disk_fails_the_upload_and_leaves_nothing(server, tmp_path):
+    import resource
+
+    port = server.port()
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    with RawClient(port) as client:
+        client.start(b"big", 200_000)
+        acks = iter(lambda: client.ask(b"d | %d | " % next(seqnos) + bytes(900), 0.2), None)
+        seqnos = iter(range(1, 223))
+        assert 50 < len(list(acks)) < 150
+        server.expect_err("refused: big: File too large")
+        assert not unfinished(tmp_path) and not (tmp_path / "big").exists()
+        client.start(b"small", 900)
+        assert client.ask(b"d | 1 | " + bytes(900)) == b"a | 2"
+
+
+@pytest.mark.ours
+def test_what_is_in_the_way_of_a_name_is_replaced_and_a_folder_refused(server, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    (tmp_path / "link").symlink_to(outside)
+    os.mkfifo(tmp_path / "pipe")
+    with RawClient(server.port()) as client:
+        for name in (b"link", b"pipe"):
+            client.start(name, 2)
+            assert client.ask(b"d | 1 | ab") == b"a | 2"
+    assert outside.read_text() == "mine"
+    assert [(tmp_path / name).read_bytes() for name in ("link", "pipe")] == [b"ab", b"ab"]
+    assert not (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.ours
+def test_a_pipe_with_the_name_of_an_unfinished_file_does_not_stop_the_start(spawn, tmp_path):
+    os.mkfifo(tmp_path / ".upload-pipe")
+    spawn(SERVER, 0, "--dir", tmp_path).port()
+    assert unfinished(tmp_path) == [".upload-pipe"]
+
+
+@pytest.mark.ours
+def test_names_of_any_printable_characters_arrive(server, spawn, tmp_path):
+    (tmp_path / "source").write_bytes(b"abc")
+    target = f"127.0.0.1:{server.port()}"
+    names = ["a | b", " | ", "|", " ", "-rf", "%s $HOME `ls` 'quoted\"", "...", "n" * 255]
+    clients = [spawn(CLIENT, target, "--", "source", name, cwd=tmp_path) for name in names]
+    assert [client.wait() for client in clients] == [0] * len(names)
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"abc"] * len(names)
+
+
+@pytest.mark.ours
+def test_a_server_that_is_stopped_and_continued_goes_on(server, tmp_path):
+    with RawClient(server.port()) as client:
+        client.start(b"a", 4)
+        server.pause()
+        assert client.ask(b"d | 1 | ab", timeout=0.3) is None
+        server.resume()
+        assert client.sock.recv(100) == b"a | 2"
+        assert client.ask(b"d | 2 | cd") == b"a | 3"
+
+
+@pytest.mark.ours
 def test_sixteen_uploads_at_once_are_all_identical(server, spawn, tmp_path):
     (tmp_path / "source").write_bytes(CONTENT)
     target = f"127.0.0.1:{server.port()}"
@@ -648,6 +733,45 @@ def test_a_file_that_shrinks_is_one_line(raw_server, upload, tmp_path):
     raw_server.send(b"a | 1 | 100")
     assert client.wait() == 1
     assert client.err == "client.py: the file has shrunk while it was sent\n"
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("change", ["grows", "goes", "is replaced"])
+def test_a_file_that_changes_arrives_as_it_was_when_it_was_opened(spawn, tmp_path, change):
+    path = tmp_path / "a"
+    path.write_bytes(b"abcdef")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        assert server.receive() == b"s | 0 | a | 6"
+        if change == "grows":
+            path.write_bytes(b"abcdefghi")
+        else:
+            path.unlink()
+        if change == "is replaced":
+            path.write_bytes(b"another")
+        server.send(b"a | 1 | 100")
+        assert server.receive() == b"d | 1 | abcdef"
+        server.send(b"a | 2")
+    assert client.wait() == 0
+
+
+@pytest.mark.ours
+def test_a_client_that_is_stopped_and_continued_goes_on(spawn, tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    with RawServer() as server:
+        client = spawn(CLIENT, f"127.0.0.1:{server.port}", "a", "a", cwd=tmp_path)
+        server.receive()
+        client.pause()
+        server.send(b"a | 1 | 100")
+        server.sock.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            server.receive()
+        server.sock.settimeout(20)
+        client.resume()
+        while server.receive() != b"d | 1 | abc":
+            pass  # the start message again, if it was late
+        server.send(b"a | 2")
+    assert client.wait() == 0
 
 
 @pytest.mark.ours

@@ -9,6 +9,8 @@ import struct
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.harness import ROOT, free_port, listens, load, resident, wait_until
 from tests.relays import TcpRelay
@@ -395,7 +397,65 @@ def test_running_out_of_descriptors_is_survived(our_server):
         assert receive(sock) == b"7 is prime\n"
 
 
+@pytest.mark.ours
+def test_a_server_that_is_stopped_and_continued_goes_on(our_server):
+    with connect(our_server.number) as sock:
+        our_server.pause()
+        sock.sendall(b"7\n")
+        sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            sock.recv(100)
+        our_server.resume()
+        sock.settimeout(20)
+        assert receive(sock) == b"7 is prime\n"
+
+
+@pytest.mark.ours
+@settings(derandomize=True, database=None, deadline=None, max_examples=200)
+@given(st.binary(max_size=4000))
+def test_every_token_gets_one_line_and_the_right_one(token):
+    reply = load(ROOT / "lab02_tcp_threads/server.py").reply_to(token)
+    assert reply.count(b"\n") == 1 and reply.endswith(b"\n") and reply.isascii()
+    assert reply.startswith(b"error: ") or re.fullmatch(rb"[+-]?[0-9]{1,1000}", token)
+
+
+@pytest.mark.ours
+@settings(derandomize=True, database=None, deadline=None, max_examples=200)
+@given(st.lists(st.text("0123456789 \n\r\t-x\0", max_size=20).map(str.encode), max_size=8))
+def test_the_answers_do_not_depend_on_the_segments(segments):
+    module = load(ROOT / "lab02_tcp_threads/server.py")
+    ours, theirs = socket.socketpair()
+    connection = module.Connection(ours.detach(), ("host", 1))
+    with connection.sock, theirs:
+        for segment in filter(None, segments):
+            theirs.sendall(segment)
+            connection.read()
+        theirs.shutdown(socket.SHUT_WR)
+        connection.read()
+        connection.answer()
+    tokens = re.findall(rb"[^ \n\r\t]+", b"".join(segments))
+    assert connection.ended and connection.output == b"".join(map(module.reply_to, tokens))
+
+
 # --- Ours: start and end ---
+
+
+@pytest.mark.ours
+def test_ctrl_c_while_the_threads_start_is_not_lost(spawn, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import os, signal, threading
+begin = threading.Thread.start
+def start(thread):
+    os.kill(os.getpid(), signal.SIGINT)
+    begin(thread)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread.start = start
+"""
+    )
+    server = spawn(SERVER, 0, env={"PYTHONPATH": str(tmp_path)})
+    assert server.wait(5) == 0
+    assert server.lines[1:] == ["Shutting down", "Done"] and server.err == ""
 
 
 @pytest.mark.ours
