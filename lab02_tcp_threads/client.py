@@ -20,13 +20,14 @@ NUMBERS = [
 CONNECT_TIMEOUT = 5.0  # s
 REPLY_TIMEOUT = 30.0  # s: a server that divides by every smaller number takes a while
 READ_SIZE = 4096  # bytes
+MAX_REPLY = 4096  # bytes: a server that sends more without a line end does not mean us
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A reply ends with its line; some servers send none but stop after the word.
 REPLY = re.compile(rb"\s*(\S[^\n]*?)(?:\n|(?<=prime)$)")
 
 
 class ServerGone(Exception):
-    """The server does not answer any more; the message says how that shows."""
+    """The server does not answer any more, or not so; the message says how that shows."""
 
 
 def ask(sock: socket.socket, number: int) -> str:
@@ -38,7 +39,10 @@ def ask(sock: socket.socket, number: int) -> str:
         if not data:
             raise ServerGone("the server has closed the connection")
         reply += data
-    return match[1].decode("utf-8", "replace").rstrip()
+        if len(reply) > MAX_REPLY:
+            raise ServerGone("the server answers with an endless line")
+    # Whatever it is, it does not command the terminal.
+    return match[1].rstrip().decode("latin-1").encode("unicode_escape").decode()
 
 
 def say(line: str) -> None:

@@ -521,6 +521,45 @@ def test_a_server_that_hangs_up_in_mid_line_is_one_clear_line(spawn):
     assert client.err == f"client.py: {address}: the server has closed the connection\n"
 
 
+@pytest.fixture
+def replying(spawn):
+    """Start a client whose server sends `reply` to its first number; return the client."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+        listener.settimeout(20)
+
+        def start(reply):
+            client = spawn(CLIENT, f"127.0.0.1:{listener.getsockname()[1]}")
+            sock, _ = listener.accept()
+            stack.enter_context(sock)
+            sock.recv(100)
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(reply)
+            return client
+
+        yield start
+
+
+@pytest.mark.ours
+def test_an_endless_reply_is_one_line_and_exit_1(replying):
+    client = replying(b"x" * 10_000_000)
+    assert client.wait() == 1
+    assert client.err.count("\n") == 1 and "endless" in client.err
+
+
+@pytest.mark.ours
+def test_a_reply_does_not_command_the_terminal(replying):
+    client = replying(b"\x1b]0;mine\x07\xff\xd9\xa3 is prime\r\n")
+    assert client.expect(".* is prime")[0] == r"\x1b]0;mine\x07\xff\xd9\xa3 is prime"
+
+
+@pytest.mark.ours
+def test_ipv6_works_for_both(spawn):
+    port = spawn(SERVER, 0, "--host", "::1").port()
+    client = spawn(CLIENT, f"[::1]:{port}")
+    assert client.wait() == 0
+    assert client.lines[0] == f"Connected to ('::1', {port})" and ANSWERS in client.out
+
+
 @pytest.mark.ours
 def test_no_server_is_one_line_and_exit_1(spawn):
     client = spawn(CLIENT, f"127.0.0.1:{free_port()}")
