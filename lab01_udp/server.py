@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import select
 import shutil
 import signal
@@ -21,7 +22,7 @@ from pathlib import Path
 from threading import Event
 from typing import TextIO
 
-from stop_and_wait import MAX_DATAGRAM, Receiver, Refused
+from stop_and_wait import MAX_DATAGRAM, MAX_SESSIONS, Receiver, Refused
 
 TICK = 0.2  # s: how late a session may be found to have expired
 RECEIVE_BUFFER = 4 << 20  # bytes: one datagram each of 64 clients, where the system allows that
@@ -169,6 +170,15 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+def allow_open_files(count: int) -> None:
+    """Ask for so many file descriptors, where a process gets fewer (macOS: 256)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        count = min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
 def parse_port(text: str) -> int:
     """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
@@ -212,6 +222,7 @@ def main(argv: list[str] | None = None) -> int:
     stopping = Event()  # an exception from a signal could come between a file and its record
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stopping.set())
+    allow_open_files(MAX_SESSIONS + 100)
     host = f"[{args.host}]" if ":" in args.host else args.host
     try:
         sock = bind(args.host, args.port)

@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import os
 import re
+import resource
 import select
 import selectors
 import signal
@@ -36,6 +37,7 @@ from primes import is_prime
 
 WORKERS = 8
 MAX_WORKERS = 256  # each takes a file descriptor
+MAX_OPEN_FILES = 10_000  # one for each client
 BACKLOG = 1024  # connections that the system may hold until they are accepted
 READ_SIZE = 1024  # bytes taken from one client before the next has its turn
 QUIET = 0.05  # s of silence that end a number, for clients which send no line ends
@@ -262,6 +264,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def allow_open_files(count: int) -> None:
+    """Ask for so many file descriptors, where a process gets fewer (macOS: 256)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        count = min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
 def parse_port(text: str) -> int:
     """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
@@ -296,6 +307,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signum, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # in the threads for good
     sys.setswitchinterval(SWITCH_INTERVAL)
+    allow_open_files(MAX_OPEN_FILES)
     host = f"[{args.host}]" if ":" in args.host else args.host
     try:
         listener = listen(args.host, args.port)

@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -576,6 +577,22 @@ def test_a_server_that_is_stopped_and_continued_goes_on(server, tmp_path):
         server.resume()
         assert client.sock.recv(100) == b"a | 2"
         assert client.ask(b"d | 2 | cd") == b"a | 3"
+
+
+@pytest.mark.ours
+def test_a_low_limit_of_file_descriptors_refuses_no_session(spawn, tmp_path):
+    """macOS starts programs with 256."""
+    (tmp_path / "start.py").write_text(
+        "import os, resource, sys; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (50, 1000)); "
+        "os.execv(sys.executable, sys.argv[1:])"
+    )
+    command = [sys.executable, ROOT / SERVER, 0, "--dir", tmp_path, "--buf-size", 1000]
+    port = spawn(tmp_path / "start.py", *command).port()
+    with contextlib.ExitStack() as stack:
+        for k in range(60):
+            stack.enter_context(RawClient(port)).start(b"x%d" % k, 1)
+        assert len(unfinished(tmp_path)) == 60
 
 
 @pytest.mark.ours

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from tests.harness import resident, wait_until
+from tests.harness import ROOT, load, resident, wait_until
 from tests.soak.scripts import spawning
 from tests.test_lab02_scripts import ANSWERS, CLIENT, SERVER, connect, receive, reset
 
@@ -131,10 +131,39 @@ def crowd(scale: float) -> str:
     )
 
 
+def idle(scale: float) -> str:
+    """5,000 clients that say nothing while another one asks."""
+    clients, times = max(10, int(5000 * scale)), []
+    load(ROOT / SERVER).allow_open_files(clients + 100)  # here too
+    with spawning() as spawn, contextlib.ExitStack() as stack:
+        server = spawn(SERVER, 0)
+        port = server.port()
+        for _ in range(clients):
+            stack.enter_context(connect(port))
+        wait_until(lambda: server.out.count(" connected\n") == clients, "all to be accepted")
+        for _ in range(100):
+            begun = time.monotonic()
+            with connect(port) as sock:
+                sock.sendall(b"15492781\n")
+                check(receive(sock) == b"15492781 is prime\n", "a wrong answer")
+            times.append(time.monotonic() - begun)
+        memory = resident(server.pid) / clients
+        begun = time.monotonic()
+        server.interrupt()
+        check((server.wait(5), server.lines[-1]) == (0, "Done"), server.err)
+        ended = time.monotonic() - begun
+    check(max(times) < 0.1, f"an answer after {max(times):.2f} s")
+    check(ended < 1.0, f"{ended:.2f} s until the end")
+    return (
+        f"{clients} idle clients: another one is answered within {max(times) * 1000:.1f} ms, "
+        f"{memory / 1000:.1f} kB in all for each; Ctrl-C {ended:.2f} s"
+    )
+
+
 # --- Ctrl-C ---
 
 
-def load(port: int, ended: threading.Event, seed: int) -> None:
+def trouble(port: int, ended: threading.Event, seed: int) -> None:
     """Come, ask something, go or stay, until the end."""
     rng, kept = random.Random(seed), []
     questions = (b"", b"7\n", b"7", b"15492781\n" * 100, b"1" * 150 + b"3\n", b"1" * 1000 + b"\n")
@@ -159,7 +188,7 @@ def stop(scale: float) -> str:
         for k in range(stops):
             server = spawn(SERVER, 0)
             port, ended = server.port(), threading.Event()
-            clients = [threading.Thread(target=load, args=(port, ended, j)) for j in range(4)]
+            clients = [threading.Thread(target=trouble, args=(port, ended, j)) for j in range(4)]
             for thread in clients:
                 thread.start()
             time.sleep(rng.uniform(0.0, 0.3))  # a moment of chance, not a fact to wait for
@@ -182,4 +211,4 @@ def stop(scale: float) -> str:
     )
 
 
-ATTACKS = {"crowd": crowd, "stop": stop}
+ATTACKS = {"crowd": crowd, "idle": idle, "stop": stop}
