@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from threading import Event
 from typing import TextIO
 
 from stop_and_wait import MAX_DATAGRAM, MAX_SESSIONS, Receiver, Refused
@@ -138,12 +137,12 @@ def say(line: str, file: TextIO | None = None) -> None:
             os.write(file.fileno(), f"{line}\n".encode())
 
 
-def serve(sock: socket.socket, receiver: Receiver, stopping: Event) -> None:
-    """Answer datagrams until `stopping` is set."""
+def serve(sock: socket.socket, receiver: Receiver, signals: list[int]) -> None:
+    """Answer datagrams until there is something in `signals`."""
     # The kernel keeps this time itself; a Python timeout would cost one more system call each.
     timeval = struct.pack("ll", int(TICK), int(TICK % 1 * 1e6))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-    while not stopping.is_set():
+    while not signals:
         try:
             datagram, address = sock.recvfrom(MAX_DATAGRAM + 1)
             sock.sendto(receiver.receive(datagram, address, time.monotonic()), address)
@@ -219,9 +218,9 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # closed by who has started us
         setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     args = parse_args(argv)
-    stopping = Event()  # an exception from a signal could come between a file and its record
+    signals = []  # an exception instead could come between a file and its session
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: stopping.set())
+        signal.signal(signum, lambda signum, frame: signals.append(signum))
     allow_open_files(MAX_SESSIONS + 100)
     host = f"[{args.host}]" if ":" in args.host else args.host
     try:
@@ -234,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
     receiver = Receiver(folder.create, (lambda address: fixed) if fixed else path_buf_size)
     with sock:
         say(f"Listening on {host}:{sock.getsockname()[1]}")
-        serve(sock, receiver, stopping)
+        serve(sock, receiver, signals)
     receiver.abandon_all()
     return 0
 

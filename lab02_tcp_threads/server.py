@@ -38,6 +38,7 @@ from primes import is_prime
 WORKERS = 8
 MAX_WORKERS = 256  # each takes a file descriptor
 MAX_OPEN_FILES = 10_000  # one for each client
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 1024  # connections that the system may hold until they are accepted
 READ_SIZE = 1024  # bytes taken from one client before the next has its turn
 QUIET = 0.05  # s of silence that end a number, for clients which send no line ends
@@ -49,7 +50,6 @@ TICK = 0.5  # s: a signal just before accept() waits would not end the wait
 ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
 INTEGER = re.compile(rb"[+-]?[0-9]{1,%d}" % MAX_DIGITS)
 WHITE_SPACE = (b" ", b"\n", b"\r", b"\t", b"\v", b"\f")
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 

@@ -125,12 +125,14 @@ def test_every_start_message_is_read_as_it_was_written(seqno0, filename, total_s
     assert core.decode_start(start.encode()) == start
 
 
-FIELDS = st.sampled_from([b"s", b"d", b"a", b"0", b"1", b"-1", b"9" * 19, b"\xb2", b"../x", b"x"])
+NUMBERS = st.sampled_from([b"0", b"1", b"2", b"9", b"-1", b"9" * 19, b"\xb2", b""])
+FIELDS = st.sampled_from([b"x", b"y", b"../x", b"|", b"data"]) | NUMBERS
 DATAGRAMS = st.binary(max_size=40) | st.builds(
-    lambda delimiter, fields, data: delimiter.join([*fields, data]),
-    st.sampled_from([b" | ", b"|", b" |", b""]),
-    st.lists(FIELDS, min_size=1, max_size=4),
-    st.binary(max_size=8) | FIELDS,
+    lambda delimiter, kind, number, fields: delimiter.join([kind, number, *fields]),
+    st.sampled_from([b" | ", b" | ", b" | ", b"|", b" |"]),
+    st.sampled_from([b"s", b"d", b"a", b"x"]),
+    NUMBERS,
+    st.lists(FIELDS, max_size=3),
 )
 
 
