@@ -189,7 +189,7 @@ def parse_folder(text: str) -> Path:
     """Return a folder that can be written to; raise ArgumentTypeError if it is none."""
     if not os.path.isdir(text) or not os.access(text, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"not a folder that can be written to: {text!r}")
-    return Path(text).resolve()
+    return Path(text)
 
 
 def parse_buf_size(text: str) -> int:

@@ -81,7 +81,7 @@ class Connection:
         in_token = bool(tokens) and data[-1:] not in WHITE_SPACE
         self.partial = tokens.pop() if in_token else b""
         self.tokens += tokens
-        self.delimited = self.delimited or bool(tokens) or not in_token
+        self.delimited = self.delimited or bool(tokens) or not in_token or data[:1].isspace()
         if not data or len(self.partial) > MAX_TOKEN:
             self.ended = True
             self.end_token()

@@ -417,6 +417,18 @@ def test_a_folder_that_vanishes_in_mid_transfer_does_not_stop_the_server(spawn, 
 
 
 @pytest.mark.ours
+def test_a_current_directory_that_is_gone_is_a_refusal_and_no_traceback(spawn, tmp_path):
+    (tmp_path / "start.py").write_text(
+        "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); "
+        "os.execv(sys.executable, sys.argv[1:])"
+    )
+    server = spawn(tmp_path / "start.py", sys.executable, ROOT / SERVER, 0, cwd=tmp_path)
+    with RawClient(server.port()) as client:
+        assert client.ask(b"s | 0 | a | 4", timeout=0.1) is None
+        server.expect_err("refused: a: No such file or directory")
+
+
+@pytest.mark.ours
 @pytest.mark.parametrize("mtu, offer", [(1500, 1472), (9000, 8972), (65536, 65507)])
 def test_the_offer_is_what_the_path_carries_unfragmented(monkeypatch, mtu, offer):
     module = load(ROOT / "lab01_udp/server.py")

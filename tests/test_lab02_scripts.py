@@ -200,10 +200,11 @@ def test_digits_that_arrive_one_by_one_are_one_number(our_server):
 
 
 @pytest.mark.ours
-def test_once_a_client_has_sent_a_blank_silence_ends_no_number(our_server):
+@pytest.mark.parametrize("sent, reply", [(b"7\n154", b"7 is prime\n"), (b"\n154", b"")])
+def test_once_a_client_has_sent_a_blank_silence_ends_no_number(our_server, sent, reply):
     with connect(our_server.number) as sock:
-        sock.sendall(b"7\n154")
-        assert receive(sock) == b"7 is prime\n"
+        sock.sendall(sent)
+        assert receive(sock, reply.count(b"\n")) == reply
         sock.settimeout(0.2)
         with pytest.raises(TimeoutError):
             sock.recv(100)
