@@ -8,6 +8,7 @@ import threading
 import time
 
 from tests.harness import ROOT, load, resident, wait_until
+from tests.relays import TcpRelay
 from tests.soak.scripts import spawning
 from tests.test_lab02_scripts import ANSWERS, CLIENT, SERVER, connect, receive, reset
 
@@ -96,7 +97,7 @@ def endless(port: int) -> None:
 def crowd(scale: float) -> str:
     """500 honest clients at once, three times, among all that a client can do wrong."""
     clients, bad = max(4, int(500 * scale)), max(4, int(1000 * scale))
-    with spawning() as spawn:
+    with spawning() as spawn, contextlib.ExitStack() as stack:
         server = spawn(SERVER, 0)
         port = server.port()
         asyncio.run(ask_all(port, clients))  # so that it has what it needs for so many
@@ -108,7 +109,8 @@ def crowd(scale: float) -> str:
         ]
         for thread in others:
             thread.start()
-        scripts = [spawn(CLIENT, f"127.0.0.1:{port}") for _ in range(10)]
+        relay = stack.enter_context(TcpRelay(port, piece=1))
+        scripts = [spawn(CLIENT, f"127.0.0.1:{(port, relay.port)[k % 2]}") for k in range(10)]
         begun = time.monotonic()
         try:
             for _ in range(3):
