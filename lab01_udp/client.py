@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parse_args(argv)
         summary = transfer(args)
         for signum in STOP_SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)  # too late
+            signal.signal(signum, signal.SIG_IGN)  # too late for them
         say(summary)
     except KeyboardInterrupt:
         print("client.py: interrupted, the file is not sent", file=sys.stderr)

@@ -23,6 +23,7 @@ from typing import TextIO
 
 from stop_and_wait import MAX_DATAGRAM, MAX_SESSIONS, Receiver, Refused
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK = 0.2  # s: how late a session may be found to have expired
 RECEIVE_BUFFER = 4 << 20  # bytes: one datagram each of 64 clients, where the system allows that
 SYNC_EVERY = 32 << 20  # bytes: so that the last fsync, before the last ack, is short for any size
@@ -219,7 +220,7 @@ def main(argv: list[str] | None = None) -> int:
         setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     args = parse_args(argv)
     signals = []  # an exception instead could come between a file and its session
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, lambda signum, frame: signals.append(signum))
     allow_open_files(MAX_SESSIONS + 100)
     host = f"[{args.host}]" if ":" in args.host else args.host
@@ -234,6 +235,8 @@ def main(argv: list[str] | None = None) -> int:
     with sock:
         say(f"Listening on {host}:{sock.getsockname()[1]}")
         serve(sock, receiver, signals)
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
     receiver.abandon_all()
     return 0
 

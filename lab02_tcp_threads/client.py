@@ -106,6 +106,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         host, port = parse_args(argv).server
         run(host, port)
+        for signum in STOP_SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)  # too late for them
     except KeyboardInterrupt:
         print("client.py: interrupted", file=sys.stderr)
         return 130

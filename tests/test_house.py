@@ -288,6 +288,28 @@ builtins.print = interrupted
     assert client.err.count("\n") == 1 and "interrupted" in client.err
 
 
+@pytest.mark.parametrize(
+    "lab, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
+)
+def test_ctrl_c_when_all_is_done_changes_no_exit_status(spawn, tmp_path, lab, more):
+    (tmp_path / "source").touch()
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import os, signal
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), signum=signal.SIGINT):
+        kill(pid, signum)  # among the last things that Python does
+late = Late()
+"""
+    )
+    options = {"cwd": tmp_path, "env": {"PYTHONPATH": str(tmp_path)}}
+    server = spawn(f"{lab}/server.py", 0, **options)
+    client = spawn(f"{lab}/client.py", f"127.0.0.1:{server.port()}", *more, **options)
+    assert client.wait() == 0
+    server.interrupt()
+    assert server.wait(5) == 0
+
+
 @pytest.mark.parametrize("script, arguments", [*SERVERS[2:], *OTHERS[2:]])
 def test_ctrl_c_during_the_imports_is_not_lost(spawn, tmp_path, script, arguments):
     """Packages that take long to import, and swallow what interrupts them."""
