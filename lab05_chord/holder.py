@@ -187,7 +187,7 @@ class Holder(Place):
         view, old = self.view, self.records.get(key)
         numbers = old.operations if old else ()
         if number:
-            numbers = remember(numbers, number, view.by_id)
+            numbers = remember(numbers, number)
         record = Record(key, self._next_version(view), text, numbers)
         self.writing.add(key)
         try:

@@ -137,7 +137,7 @@ class Operation:
     kind: Kind
     key: str
     text: str = ""
-    number: str = "0.0.0.0"
+    number: str = ""
     avoid: tuple[int, ...] = ()
 
     def __post_init__(self):
@@ -145,8 +145,8 @@ class Operation:
 
 
 def number_parts(number: str) -> tuple[int, ...]:
-    """Return the four integers of an operation's number (see records.remember), or ValueError."""
-    id, born, counter, first = map(int, number.split("."))
+    """Return the four integers of an operation's number, see records.remember; "" is nobody's."""
+    id, born, counter, first = map(int, (number or "0.0.0.0").split("."))
     return id, born, counter, first
 
 

@@ -1,6 +1,6 @@
 """Records and their versions: which of two is right, and how they travel."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from messages import Record, number_parts
@@ -10,22 +10,20 @@ MISSING = -(2**63)  # the version of no record
 BATCH_BYTES = 1_000_000  # about so much goes into one message, or else one record
 
 
-OPERATIONS_KEPT = 100  # numbers stored with a record at most; hardly ever more than nodes
+OPERATIONS_KEPT = 100  # numbers stored with a record at most; in general one of each node
 
 
-def remember(operations: tuple[str, ...], number: str, ids: Container[int]) -> tuple[str, ...]:
+def remember(operations: tuple[str, ...], number: str) -> tuple[str, ...]:
     """Return the numbers of operations to store with a record, once there is one more.
 
-    A number is `id.born.counter.first`: id and born of the node that carries the operation out,
-    and the first that it has not yet ended on this key. So what it has ended can be forgotten, and
-    what comes from nodes that are no more.
+    A number is `id.born.counter.first`: id and born name the node that carries the operation out,
+    and `first` is the first that it has not yet ended on this key. All before can be forgotten.
     """
-    id, born, _, first = number_parts(number)
+    *node, _, first = number_parts(number)
     kept = []
     for other in operations:
-        other_id, other_born, counter, _ = number_parts(other)
-        newer = other_born == born and counter >= first
-        if other_id in ids and (other_id != id or newer):
+        *other_node, counter, _ = number_parts(other)
+        if other_node != node or counter >= first:
             kept.append(other)
     return (*kept, number)[-OPERATIONS_KEPT:]
 

@@ -207,7 +207,10 @@ class Threads:
         except grpc.RpcError as error:
             refused = "refused" in (error.details() or "").lower()
             raise (values.Refused if refused else values.Unreachable)(address) from None
-        return from_message(reply)
+        try:
+            return from_message(reply)
+        except ValueError as error:  # whoever it is, it is no node or registry
+            raise values.Unreachable(f"{address}: {error}") from None
 
     def find_registry(self, address: str, patience: float) -> None:
         """Wait until there is a registry at an address; raise Unreachable if there is none."""

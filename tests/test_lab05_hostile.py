@@ -112,3 +112,18 @@ def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):
     assert rpc.node(ring.nodes[2]).get(rpc.KeyRequest(key="Kazan"), timeout=9).text == "mine"
     assert [script.err for script in ring.nodes] == [""] * 4
     assert "Traceback" not in ring.registry.err
+
+
+def test_an_answer_that_makes_no_sense_is_none():
+    class Liar(wire.services.NodeServiceServicer):
+        def install(self, request, context):
+            return wire.messages.Accepted(view=wire.messages.View(epoch=-1))
+
+    server = wire.new_server()
+    wire.services.add_NodeServiceServicer_to_server(Liar(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    threads = wire.Threads()
+    with pytest.raises(wire.values.Unreachable, match="out of range"):
+        threads.call(f"127.0.0.1:{port}", "install", wire.chord.View(), 5).block()
+    server.stop(0).wait()
