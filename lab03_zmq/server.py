@@ -9,21 +9,17 @@ confirmation that a client gets at once can tell it when no worker takes such a 
 """
 
 import argparse
-import os
-import select
-import signal
 import sys
 import time
+from typing import NoReturn
 
-# Held back until main() is ready: some imports swallow an exception that comes upon them.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+import process  # before all other packages
 
-import zmq  # noqa: E402
+# isort: split
+import zmq
 
 MAX_LINE = 1 << 16  # bytes from a client; a longer message ends its connection
 MAX_ANSWER = 1 << 17  # bytes from a worker
-TICK = 500  # ms: a signal just before the poller waits would not end the wait
 GRACE = 2.0  # s after the start, in which workers may still be on their way
 NAMES = ("client_inputs", "client_outputs", "worker_inputs", "worker_outputs")
 
@@ -51,8 +47,8 @@ class Broker:
         self.line: bytes | None = None  # from a client who waits for its confirmation
         self.grace_ends = time.monotonic() + GRACE
 
-    def run(self) -> None:
-        """Route until KeyboardInterrupt."""
+    def run(self) -> NoReturn:
+        """Route."""
         poller = zmq.Poller()
         for socket in (self.client_inputs, self.worker_inputs, self.worker_outputs):
             poller.register(socket, zmq.POLLIN)
@@ -67,11 +63,11 @@ class Broker:
             if self.line is not None:
                 self.offer(self.line)
 
-    def patience(self) -> float:
-        """Return for how many milliseconds there is nothing to do but wait."""
+    def patience(self) -> float | None:
+        """Return for how many milliseconds there is nothing to do but wait; None: for ever."""
         if self.line is None:
-            return TICK
-        return min(TICK, max(0.0, self.grace_ends - time.monotonic()) * 1000)
+            return None
+        return max(0.0, self.grace_ends - time.monotonic()) * 1000
 
     def publish(self, answer: list[bytes]) -> None:
         """Pass an answer on to all clients, those included who have just come."""
@@ -110,15 +106,6 @@ def bind(socket: zmq.Socket, host: str, port: int) -> str:
     return socket.last_endpoint.decode().removeprefix("tcp://")
 
 
-def say(line: str) -> None:
-    """Write a line to stdout, if its reader still reads: we do not stop for one."""
-    try:
-        if select.select([], [sys.stdout], [], 0)[1]:
-            print(line + "\n", end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def parse_port(text: str) -> int:
     """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
@@ -140,25 +127,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.default_int_handler)
+    process.end_on_signal()
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         broker = Broker(context, args.host, [getattr(args, name) for name in NAMES])
-        named = map(" ".join, zip(NAMES, broker.addresses, strict=True))
-        say("Listening on " + ", ".join(named))
-        broker.run()
     except OSError as error:
         print(f"server.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        for signum in STOP_SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)
         context.destroy(linger=0)
+        return 1
+    named = map(" ".join, zip(NAMES, broker.addresses, strict=True))
+    process.say("Listening on " + ", ".join(named))
+    broker.run()
 
 
 if __name__ == "__main__":
