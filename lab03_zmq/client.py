@@ -7,6 +7,8 @@ confirms it; the answer comes on client_outputs, as do the answers to all other 
 import argparse
 import cmd
 import contextlib
+import os
+import signal
 import sys
 import threading
 
@@ -56,12 +58,15 @@ class Answers(threading.Thread):
         poller.register(socket, zmq.POLLIN)
         poller.register(monitor, zmq.POLLIN)
         with socket, monitor, contextlib.suppress(zmq.ContextTerminated):
-            while True:
-                ready = dict(poller.poll())
-                if monitor in ready:
-                    self.note(recv_monitor_message(monitor)["event"])
-                if socket in ready:
-                    self.receive(socket.recv().decode("utf-8", "replace"))
+            try:
+                while True:
+                    ready = dict(poller.poll())
+                    if monitor in ready:
+                        self.note(recv_monitor_message(monitor)["event"])
+                    if socket in ready:
+                        self.receive(socket.recv().decode("utf-8", "replace"))
+            except BrokenPipeError:  # nobody reads what we print
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def note(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:

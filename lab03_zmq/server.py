@@ -1,11 +1,13 @@
 """Route lines from clients to workers and answers back: python3 server.py 5555 5556 5557 5558
 
-    client REQ ---> REP  client_inputs             worker_inputs  XPUB ---> SUB  worker
+    client REQ --> ROUTER client_inputs            worker_inputs  XPUB ---> SUB  worker
     client SUB <--- PUB  client_outputs            worker_outputs  SUB <--- PUB  worker
 
 The two directions do not wait for each other, and no line is looked into: each goes to the workers
 that have subscribed to a prefix of it. An XPUB socket hears of the subscriptions, so the
-confirmation that a client gets at once can tell it when no worker takes such a line.
+confirmation that a client gets at once can tell it when no worker takes such a line. ROUTER is REP
+with the envelopes in our own hands: after a malformed message from a client that has left, REP
+would lose the next confirmation.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import process  # before all other packages
 # isort: split
 import zmq
 
-MAX_LINE = 1 << 16  # bytes from a client; a longer message ends its connection
+MAX_LINE = 1 << 16  # bytes, also of a subscription; a longer message ends its connection
 MAX_ANSWER = 1 << 17  # bytes from a worker
 GRACE = 2.0  # s after the start, in which workers may still be on their way
 NAMES = ("client_inputs", "client_outputs", "worker_inputs", "worker_outputs")
@@ -32,34 +34,37 @@ class Broker:
     """
 
     def __init__(self, context: zmq.Context, host: str, ports: list[int]):
-        self.client_inputs = context.socket(zmq.REP)
+        self.client_inputs = context.socket(zmq.ROUTER)
         self.client_outputs = context.socket(zmq.PUB)
         self.worker_inputs = context.socket(zmq.XPUB)
         self.worker_outputs = context.socket(zmq.SUB)
-        self.client_inputs.maxmsgsize = MAX_LINE
-        self.worker_outputs.maxmsgsize = MAX_ANSWER
         self.worker_outputs.subscribe(b"")
         sockets = [getattr(self, name) for name in NAMES]
+        for socket in sockets:
+            socket.maxmsgsize = MAX_ANSWER if socket is self.worker_outputs else MAX_LINE
         self.addresses = [
             bind(socket, host, port) for socket, port in zip(sockets, ports, strict=True)
         ]
         self.topics: set[bytes] = set()  # what the workers have subscribed to
-        self.line: bytes | None = None  # from a client who waits for its confirmation
+        self.line: bytes | None = None  # from a client that waits for its confirmation
+        self.envelope: list[bytes] = []  # the way back to that client
         self.grace_ends = time.monotonic() + GRACE
 
     def run(self) -> NoReturn:
         """Route."""
         poller = zmq.Poller()
-        for socket in (self.client_inputs, self.worker_inputs, self.worker_outputs):
+        for socket in (self.worker_inputs, self.worker_outputs):
             poller.register(socket, zmq.POLLIN)
         while True:
+            # One line at a time; the next one waits in its socket.
+            poller.register(self.client_inputs, zmq.POLLIN if self.line is None else 0)
             ready = dict(poller.poll(self.patience()))
             if self.worker_inputs in ready:
                 self.note_subscription()
             if self.worker_outputs in ready:
                 self.publish(self.worker_outputs.recv_multipart())
             if self.client_inputs in ready:
-                self.line = b" ".join(self.client_inputs.recv_multipart())
+                self.receive(self.client_inputs.recv_multipart())
             if self.line is not None:
                 self.offer(self.line)
 
@@ -79,8 +84,14 @@ class Broker:
         notice = self.worker_inputs.recv()
         if notice[:1] == b"\x01":
             self.topics.add(notice[1:])
-        else:
+        elif notice[:1] == b"\x00":
             self.topics.discard(notice[1:])
+
+    def receive(self, frames: list[bytes]) -> None:
+        """Take the line from a client's message: an envelope, an empty frame, the line."""
+        if b"" in frames:
+            body = frames.index(b"") + 1
+            self.envelope, self.line = frames[:body], b" ".join(frames[body:])
 
     def offer(self, line: bytes) -> None:
         """Pass a line on to the workers and confirm it to its client."""
@@ -92,7 +103,7 @@ class Broker:
             self.confirm(f"no worker takes such a line; now taken: {', '.join(topics) or 'none'}")
 
     def confirm(self, text: str) -> None:
-        self.client_inputs.send_string(text)
+        self.client_inputs.send_multipart([*self.envelope, text.encode()])
         self.line = None
 
 

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from tests.harness import Failure, free_port, listens, wait_until
 
@@ -313,6 +314,73 @@ def test_garbage_on_every_socket_does_not_stop_the_pipeline(pipeline):
     client = pipeline.client()
     client.send("isprime 7")
     client.expect("7 is prime")
+
+
+@pytest.mark.ours
+def test_a_malformed_message_of_a_client_that_left_costs_nobody_a_confirmation(pipeline):
+    """libzmq's REP would lose the next one."""
+    with Hand() as hand:
+        for _ in range(10):
+            with hand.connect(zmq.REQ, pipeline.ports[0]) as honest:
+                with hand.connect(zmq.DEALER, pipeline.ports[0]) as stranger:
+                    stranger.send_multipart([b"no", b"empty", b"frame"])
+                    hand.ask(pipeline.ports[0], b"isprime 7")  # takes a round trip
+                honest.send(b"isprime 7")
+                assert honest.poll(2000) and honest.recv() == b"accepted"
+
+
+@pytest.mark.ours
+def test_what_is_no_subscription_takes_no_worker_out(pipeline):
+    with Hand() as hand:
+        stranger = hand.connect(zmq.XSUB, pipeline.ports[2])
+        stranger.send(b"xisprime")
+        stranger.send(b"\x01seen")
+
+        def seen():
+            return b"seen" in hand.ask(pipeline.ports[0], b"foo")
+
+        wait_until(seen, "the server to hear the stranger")
+        assert hand.ask(pipeline.ports[0], b"isprime 7") == b"accepted"
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("index, kind", [*enumerate([zmq.REQ, zmq.XSUB, zmq.XSUB, zmq.PUB])])
+def test_a_message_too_large_ends_its_connection_on_every_socket(parts, index, kind):
+    parts.server()
+    with Hand() as hand:
+        stranger = hand.context.socket(kind)
+        monitor = stranger.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        stranger.connect(f"tcp://127.0.0.1:{parts.ports[index]}")
+        assert (
+            monitor.poll(20_000)
+            and recv_monitor_message(monitor)["event"] != zmq.EVENT_DISCONNECTED
+        )
+
+        def dropped():
+            with contextlib.suppress(zmq.ZMQError):  # a REQ sends only once
+                stranger.send(b"x" * 200_000, zmq.NOBLOCK)
+            return monitor.poll(20)
+
+        wait_until(dropped, "the connection to be dropped")
+        assert recv_monitor_message(monitor)["event"] == zmq.EVENT_DISCONNECTED
+        stranger.disable_monitor()
+
+
+@pytest.mark.ours
+def test_a_client_whose_output_nobody_reads_ends_with_the_next_answer_to_anybody(pipeline):
+    client = pipeline.client(shut=True)
+    other = pipeline.client()
+
+    def ended():
+        other.send("isprime 7")
+        other.expect("7 is prime")
+        return not client.running
+
+    wait_until(ended, "the end of the client")
+    assert client.wait() == 0
+    assert client.err == ""
 
 
 # --- Ours: starting in any order, going away and coming back ---
