@@ -23,6 +23,7 @@ import zmq
 MAX_LINE = 1 << 16  # bytes, also of a subscription; a longer message ends its connection
 MAX_ANSWER = 1 << 17  # bytes from a worker
 GRACE = 2.0  # s after the start, in which workers may still be on their way
+MAX_WAITING = 1000  # lines, in that time
 NAMES = ("client_inputs", "client_outputs", "worker_inputs", "worker_outputs")
 
 
@@ -46,18 +47,15 @@ class Broker:
             bind(socket, host, port) for socket, port in zip(sockets, ports, strict=True)
         ]
         self.topics: set[bytes] = set()  # what the workers have subscribed to
-        self.line: bytes | None = None  # from a client that waits for its confirmation
-        self.envelope: list[bytes] = []  # the way back to that client
+        self.waiting: list[tuple[list[bytes], bytes]] = []  # envelopes and lines to confirm
         self.grace_ends = time.monotonic() + GRACE
 
     def run(self) -> NoReturn:
         """Route."""
         poller = zmq.Poller()
-        for socket in (self.worker_inputs, self.worker_outputs):
+        for socket in (self.client_inputs, self.worker_inputs, self.worker_outputs):
             poller.register(socket, zmq.POLLIN)
         while True:
-            # One line at a time; the next one waits in its socket.
-            poller.register(self.client_inputs, zmq.POLLIN if self.line is None else 0)
             ready = dict(poller.poll(self.patience()))
             if self.worker_inputs in ready:
                 self.note_subscription()
@@ -65,12 +63,11 @@ class Broker:
                 self.publish(self.worker_outputs.recv_multipart())
             if self.client_inputs in ready:
                 self.receive(self.client_inputs.recv_multipart())
-            if self.line is not None:
-                self.offer(self.line)
+            self.waiting = [one for one in self.waiting if not self.offer(*one)]
 
     def patience(self) -> float | None:
         """Return for how many milliseconds there is nothing to do but wait; None: for ever."""
-        if self.line is None:
+        if not self.waiting:
             return None
         return max(0.0, self.grace_ends - time.monotonic()) * 1000
 
@@ -91,20 +88,20 @@ class Broker:
         """Take the line from a client's message: an envelope, an empty frame, the line."""
         if b"" in frames:
             body = frames.index(b"") + 1
-            self.envelope, self.line = frames[:body], b" ".join(frames[body:])
+            self.waiting.append((frames[:body], b" ".join(frames[body:])))
 
-    def offer(self, line: bytes) -> None:
-        """Pass a line on to the workers and confirm it to its client."""
+    def offer(self, envelope: list[bytes], line: bytes) -> bool:
+        """Pass a line on and confirm it to its client; return False if a worker may still come."""
         if any(line.startswith(topic) for topic in self.topics):
             self.worker_inputs.send(line)
-            self.confirm("accepted")
-        elif time.monotonic() >= self.grace_ends:
+            confirmation = "accepted"
+        elif time.monotonic() < self.grace_ends and len(self.waiting) < MAX_WAITING:
+            return False
+        else:
             topics = sorted(topic.decode("utf-8", "replace") for topic in self.topics)
-            self.confirm(f"no worker takes such a line; now taken: {', '.join(topics) or 'none'}")
-
-    def confirm(self, text: str) -> None:
-        self.client_inputs.send_multipart([*self.envelope, text.encode()])
-        self.line = None
+            confirmation = f"no worker takes such a line; now taken: {', '.join(topics) or 'none'}"
+        self.client_inputs.send_multipart([*envelope, confirmation.encode()])
+        return True
 
 
 def bind(socket: zmq.Socket, host: str, port: int) -> str:

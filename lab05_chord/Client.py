@@ -125,7 +125,12 @@ class Client(cmd.Cmd):
     def do_quit(self, text: str) -> bool:
         return True
 
-    do_exit = do_EOF = do_quit  # noqa: N815  (the name that cmd gives to the end of the input)
+    do_exit = do_quit
+
+    def do_EOF(self, text: str) -> bool:  # the name that cmd gives to the end of the input
+        if self.prompt:
+            say("")  # nobody has pressed Enter
+        return True
 
     def do_help(self, text: str) -> None:
         say(COMMANDS)

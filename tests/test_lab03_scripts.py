@@ -5,6 +5,7 @@ import itertools
 import random
 import re
 import signal
+import time
 
 import pytest
 import zmq
@@ -463,6 +464,21 @@ def test_a_worker_that_is_not_running_is_told_at_once(parts):
     client.expect("7 is prime")
     client.send("gcd 1 2")
     client.expect("gcd 1 2: no worker takes such a line; now taken: isprime$")
+
+
+@pytest.mark.ours
+def test_a_line_that_waits_for_its_worker_holds_up_no_other_client(parts):
+    begun = time.monotonic()
+    parts.server()
+    parts.prime().expect("Ready")
+    with Hand() as hand:
+        early = hand.connect(zmq.REQ, parts.ports[0])
+        early.send(b"gcd 4 6")
+        assert hand.ask(parts.ports[0], b"isprime 7") == b"accepted"
+        if time.monotonic() - begun < 2.0:  # the server still gives the other worker time
+            assert not early.poll(0)
+        parts.gcd()
+        assert early.poll(20_000)
 
 
 @pytest.mark.ours
