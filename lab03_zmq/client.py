@@ -8,6 +8,7 @@ import argparse
 import cmd
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -188,6 +189,14 @@ def parse_port(text: str) -> int:
     return int(text)
 
 
+def parse_host(text: str) -> str:
+    """Return the host, "[::1]" without brackets; raise ArgumentTypeError if it cannot be one."""
+    host = text.removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected a host, not {text!r}")
+    return host
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Send lines to the workers behind a server and print their answers.",
@@ -196,7 +205,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     parser.add_argument("client_inputs", type=parse_port, help="port of the server")
     parser.add_argument("client_outputs", type=parse_port, help="port of the server")
-    parser.add_argument("--host", default="127.0.0.1", help="where the server is")
+    parser.add_argument("--host", type=parse_host, default="127.0.0.1", help="where the server is")
     return parser.parse_args(argv)
 
 

@@ -94,6 +94,8 @@ def describe(error: grpc.RpcError, address: str) -> str:
         return f"The server {address} is unavailable"
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"The server {address} does not answer"
+    if "larger than max" in error.details():
+        return "Too long: a text and its answer may have 4 MB each"
     return f"{error.code().name}: {' '.join(error.details().split())}"
 
 

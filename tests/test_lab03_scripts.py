@@ -588,6 +588,90 @@ def test_the_confirmation_says_whether_a_worker_takes_the_line(pipeline):
         wait_until(refused)
 
 
+# --- Ours: addresses and input of any kind ---
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("host", ["a b", "*", "x/y", "é", ""])
+def test_a_host_that_can_be_none_is_one_line_and_exit_2(spawn, host):
+    for script in (spawn(CLIENT, 1, 2, "--host", host), spawn(PRIME, 1, 2, "--host", host)):
+        assert script.wait() == 2
+        assert script.err.count("\n") == 1 and "expected a host" in script.err
+
+
+@pytest.mark.ours
+def test_a_host_that_does_not_resolve_is_one_line_for_each_command(spawn):
+    client = spawn(CLIENT, 1, 2, "--host", "no-such-host.invalid")
+    worker = spawn(PRIME, 1, 2, "--host", "no-such-host.invalid")
+    client.send("isprime 7")
+    client.close_stdin()
+    assert client.wait() == 0 and client.err == ""
+    assert client.out == "The server no-such-host.invalid:1 is not reachable\n" * 2
+    worker.expect_err("waiting for a server at no-such-host.invalid:2")
+    worker.interrupt()
+    assert worker.wait(5) == 0
+
+
+@pytest.mark.ours
+def test_all_parts_meet_over_ipv6(spawn):
+    server = spawn(SERVER, 0, 0, 0, 0, "--host", "::1")
+    ports = re.findall(r"\[::1\]:(\d+)", server.expect("^Listening on .*$")[0])
+    spawn(PRIME, *ports[2:], "--host", "::1").expect("Ready")
+    client = spawn(CLIENT, *ports[:2], "--host", "[::1]")
+    client.send("isprime 7")
+    client.expect("^7 is prime$")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("taken", range(4))
+def test_each_taken_port_is_one_line_naming_it_and_exit_1(parts, taken):
+    with Hand() as hand:
+        _, parts.ports[taken] = hand.bind(zmq.PULL)
+        server = parts.spawn(SERVER, *parts.ports)
+        assert server.wait() == 1 and server.out == ""
+        assert server.err.count("\n") == 1 and f"127.0.0.1:{parts.ports[taken]}:" in server.err
+
+
+@pytest.mark.ours
+def test_the_same_port_given_twice_is_one_line_naming_it_and_exit_1(parts):
+    server = parts.spawn(SERVER, *parts.ports[:3], parts.ports[0])
+    assert server.wait() == 1 and server.out == ""
+    assert server.err.count("\n") == 1 and f"127.0.0.1:{parts.ports[0]}:" in server.err
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "typed, printed",
+    [
+        ("isprime 7\r\ngcd\t4  6\r\n", "7 is prime\ngcd for 4 6 is 2\n"),
+        ("isprime \0\n", "isprime \\x00 : expected isprime N, an integer of at most 1000 digits\n"),
+        ("x" * 1_000_000 + "\nisprime 7", "The line is longer than 60000 bytes\n7 is prime\n"),
+        ("\n" * 1000 + "isprime 7", "7 is prime\n"),
+    ],
+    ids=["CRLF and tabs", "NUL", "1 MB", "empty lines"],
+)
+def test_input_of_any_kind_from_a_pipe_is_answered(pipeline, typed, printed):
+    client = pipeline.client(env={"LANG": "C", "TERM": "dumb", "http_proxy": "http://127.0.0.1:1"})
+    client.write(typed)
+    client.close_stdin()
+    assert client.wait() == 0
+    assert (client.out, client.err) == (printed, "")
+
+
+@pytest.mark.ours
+def test_ctrl_c_ends_a_client_that_waits_for_an_answer(pipeline):
+    client = pipeline.client(tty=True)
+    client.expect("> ")
+    client.send("isprime 7")
+    client.expect("7 is prime\n> ")
+    pipeline.prime_worker.pause()
+    client.send("isprime 9")
+    client.expect("isprime 9\n")
+    client.write("\x03")
+    assert client.wait(1.5) == 0
+    assert "No answer" not in client.out and "Traceback" not in client.out
+
+
 # --- Ours: start and end ---
 
 

@@ -13,7 +13,8 @@ LAB = ROOT / "lab04_grpc"
 LIMIT = 4 << 20  # bytes of a message, gRPC's own
 PATIENCE = 60.0  # s, for a call
 FLAT = 32 << 20  # bytes: what a server may keep of a thousand streams
-TOO_LONG = "RESOURCE_EXHAUSTED"
+TOO_LONG = "Too long: a text and its answer may have 4 MB each"
+END = 'message: "enod"\n\n'
 messages, services = load(LAB / "rpc.py").compile_proto("service.proto")
 
 
@@ -100,18 +101,17 @@ def streams(scale: float) -> str:
 def sizes(scale: float) -> str:
     """Texts at and over the limit of a message, in both directions: an answer or one clear line."""
     near = range(-8, 9, max(1, round(1 / scale)))
+    commands = [f"reverse {'x' * (LIMIT + more)}" for more in (*near, LIMIT, 15 * LIMIT)]
+    # Three bytes of the answer for each two of the text: here only the answer is too long.
+    commands += [f"split {'x ' * (LIMIT // 3 + more)}" for more in (-100, 0, 100)]
     answered = refused = 0
     with running("server.py", 0) as server:
-        with running("client.py", f"127.0.0.1:{server.port()}") as client:
-            commands = [f"reverse {'x' * (LIMIT + more)}" for more in (*near, LIMIT, 15 * LIMIT)]
-            # The answer has three bytes for each two: it is too large where the request is not.
-            commands += [f"split {'x ' * (LIMIT // 3 + more)}" for more in near]
-            for command in commands:
-                before = len(client.out)
-                client.send(command)
-                client.send("reverse done")
-                client.expect('^message: "enod"$')
-                lines = client.out[before:].splitlines()[:-1]
+        target = f"127.0.0.1:{server.port()}"
+        for command in commands:
+            with running("client.py", target) as client:
+                client.write(f"{command}\nreverse done\n")
+                wait_until(lambda out=client.out_stream: out.text.endswith(END), "the next answer")
+                lines = client.out.removesuffix(END).splitlines()
                 if lines[0].startswith(("message: ", "number: ")):
                     answered += 1
                 else:
