@@ -7,16 +7,17 @@ confirms it; the answer comes on client_outputs, as do the answers to all other 
 import argparse
 import cmd
 import contextlib
+import os
+import re
 import signal
 import sys
 import threading
 
-# Held back until main() is ready: some imports swallow an exception that comes upon them.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+import process  # before all other packages
 
-import zmq  # noqa: E402
-from zmq.utils.monitor import recv_monitor_message  # noqa: E402
+# isort: split
+import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 try:
     import readline
@@ -58,12 +59,15 @@ class Answers(threading.Thread):
         poller.register(socket, zmq.POLLIN)
         poller.register(monitor, zmq.POLLIN)
         with socket, monitor, contextlib.suppress(zmq.ContextTerminated):
-            while True:
-                ready = dict(poller.poll())
-                if monitor in ready:
-                    self.note(recv_monitor_message(monitor)["event"])
-                if socket in ready:
-                    self.receive(socket.recv().decode("utf-8", "replace"))
+            try:
+                while True:
+                    ready = dict(poller.poll())
+                    if monitor in ready:
+                        self.note(recv_monitor_message(monitor)["event"])
+                    if socket in ready:
+                        self.receive(socket.recv().decode("utf-8", "replace"))
+            except BrokenPipeError:  # nobody reads what we print
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def note(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -103,11 +107,11 @@ def printable(text: str) -> str:
 class Client(cmd.Cmd):
     """The prompt."""
 
-    def __init__(self, context: zmq.Context, host: str, inputs: int, outputs: int):
+    def __init__(self, context: zmq.Context, host: str, inputs: int, outputs: int, terminal: bool):
         super().__init__()
         self.context = context
-        self.terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        self.prompt = "> " if self.terminal else ""
+        self.terminal = terminal
+        self.prompt = "> " if terminal else ""
         self.typing = False
         self.printing = threading.Lock()
         address = f"[{host}]" if ":" in host else host
@@ -137,8 +141,8 @@ class Client(cmd.Cmd):
 
     def onecmd(self, line: str) -> bool:
         line = line.strip()
-        if line == "EOF":  # the name that cmd gives to the end of the input
-            self.leave_prompt()
+        if line == "EOF" and self.terminal:  # the name that cmd gives to the end of the input
+            print()  # nobody has pressed Enter
         if line in ("exit", "quit", "EOF"):
             return True
         if line in ("help", "?"):
@@ -174,20 +178,8 @@ class Client(cmd.Cmd):
             typed = readline.get_line_buffer() if readline else ""
             print(f"\r\033[K{text}\n{self.prompt}{typed}", end="", flush=True)
 
-    def leave_prompt(self) -> None:
-        """Go to the next line of a terminal: nobody has pressed Enter."""
-        if self.terminal:
-            print(flush=True)
-
     def completenames(self, text: str, *ignored) -> list[str]:
         return [name for name in ("isprime ", "gcd ", "help", "exit") if name.startswith(text)]
-
-
-def stop(signum, frame) -> None:
-    """Raise KeyboardInterrupt, once: what then ends us is not to be interrupted again."""
-    for other in STOP_SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def parse_port(text: str) -> int:
@@ -195,6 +187,14 @@ def parse_port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
     return int(text)
+
+
+def parse_host(text: str) -> str:
+    """Return the host, "[::1]" without brackets; raise ArgumentTypeError if it cannot be one."""
+    host = text.removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected a host, not {text!r}")
+    return host
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -205,26 +205,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     parser.add_argument("client_inputs", type=parse_port, help="port of the server")
     parser.add_argument("client_outputs", type=parse_port, help="port of the server")
-    parser.add_argument("--host", default="127.0.0.1", help="where the server is")
+    parser.add_argument("--host", type=parse_host, default="127.0.0.1", help="where the server is")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, stop)
-    sys.stdin.reconfigure(errors="replace")
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)
-    client = Client(context, args.host, args.client_inputs, args.client_outputs)
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-            client.cmdloop()
-        except KeyboardInterrupt:
-            client.leave_prompt()
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
+    with process.console() as terminal:
+        client = Client(context, args.host, args.client_inputs, args.client_outputs, terminal)
+        client.cmdloop()
     client.requests.close()
     context.term()
     return 0

@@ -1,30 +1,29 @@
 """Route lines from clients to workers and answers back: python3 server.py 5555 5556 5557 5558
 
-    client REQ ---> REP  client_inputs             worker_inputs  XPUB ---> SUB  worker
+    client REQ --> ROUTER client_inputs            worker_inputs  XPUB ---> SUB  worker
     client SUB <--- PUB  client_outputs            worker_outputs  SUB <--- PUB  worker
 
 The two directions do not wait for each other, and no line is looked into: each goes to the workers
 that have subscribed to a prefix of it. An XPUB socket hears of the subscriptions, so the
-confirmation that a client gets at once can tell it when no worker takes such a line.
+confirmation that a client gets at once can tell it when no worker takes such a line. ROUTER is REP
+with the envelopes in our own hands: after a malformed message from a client that has left, REP
+would lose the next confirmation.
 """
 
 import argparse
-import os
-import select
-import signal
 import sys
 import time
+from typing import NoReturn
 
-# Held back until main() is ready: some imports swallow an exception that comes upon them.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+import process  # before all other packages
 
-import zmq  # noqa: E402
+# isort: split
+import zmq
 
-MAX_LINE = 1 << 16  # bytes from a client; a longer message ends its connection
+MAX_LINE = 1 << 16  # bytes, also of a subscription; a longer message ends its connection
 MAX_ANSWER = 1 << 17  # bytes from a worker
-TICK = 500  # ms: a signal just before the poller waits would not end the wait
 GRACE = 2.0  # s after the start, in which workers may still be on their way
+MAX_WAITING = 1000  # lines, in that time
 NAMES = ("client_inputs", "client_outputs", "worker_inputs", "worker_outputs")
 
 
@@ -36,23 +35,23 @@ class Broker:
     """
 
     def __init__(self, context: zmq.Context, host: str, ports: list[int]):
-        self.client_inputs = context.socket(zmq.REP)
+        self.client_inputs = context.socket(zmq.ROUTER)
         self.client_outputs = context.socket(zmq.PUB)
         self.worker_inputs = context.socket(zmq.XPUB)
         self.worker_outputs = context.socket(zmq.SUB)
-        self.client_inputs.maxmsgsize = MAX_LINE
-        self.worker_outputs.maxmsgsize = MAX_ANSWER
         self.worker_outputs.subscribe(b"")
         sockets = [getattr(self, name) for name in NAMES]
+        for socket in sockets:
+            socket.maxmsgsize = MAX_ANSWER if socket is self.worker_outputs else MAX_LINE
         self.addresses = [
             bind(socket, host, port) for socket, port in zip(sockets, ports, strict=True)
         ]
         self.topics: set[bytes] = set()  # what the workers have subscribed to
-        self.line: bytes | None = None  # from a client who waits for its confirmation
+        self.waiting: list[tuple[list[bytes], bytes]] = []  # envelopes and lines to confirm
         self.grace_ends = time.monotonic() + GRACE
 
-    def run(self) -> None:
-        """Route until KeyboardInterrupt."""
+    def run(self) -> NoReturn:
+        """Route."""
         poller = zmq.Poller()
         for socket in (self.client_inputs, self.worker_inputs, self.worker_outputs):
             poller.register(socket, zmq.POLLIN)
@@ -63,15 +62,14 @@ class Broker:
             if self.worker_outputs in ready:
                 self.publish(self.worker_outputs.recv_multipart())
             if self.client_inputs in ready:
-                self.line = b" ".join(self.client_inputs.recv_multipart())
-            if self.line is not None:
-                self.offer(self.line)
+                self.receive(self.client_inputs.recv_multipart())
+            self.waiting = [one for one in self.waiting if not self.offer(*one)]
 
-    def patience(self) -> float:
-        """Return for how many milliseconds there is nothing to do but wait."""
-        if self.line is None:
-            return TICK
-        return min(TICK, max(0.0, self.grace_ends - time.monotonic()) * 1000)
+    def patience(self) -> float | None:
+        """Return for how many milliseconds there is nothing to do but wait; None: for ever."""
+        if not self.waiting:
+            return None
+        return max(0.0, self.grace_ends - time.monotonic()) * 1000
 
     def publish(self, answer: list[bytes]) -> None:
         """Pass an answer on to all clients, those included who have just come."""
@@ -83,21 +81,27 @@ class Broker:
         notice = self.worker_inputs.recv()
         if notice[:1] == b"\x01":
             self.topics.add(notice[1:])
-        else:
+        elif notice[:1] == b"\x00":
             self.topics.discard(notice[1:])
 
-    def offer(self, line: bytes) -> None:
-        """Pass a line on to the workers and confirm it to its client."""
+    def receive(self, frames: list[bytes]) -> None:
+        """Take the line from a client's message: an envelope, an empty frame, the line."""
+        if b"" in frames:
+            body = frames.index(b"") + 1
+            self.waiting.append((frames[:body], b" ".join(frames[body:])))
+
+    def offer(self, envelope: list[bytes], line: bytes) -> bool:
+        """Pass a line on and confirm it to its client; return False if a worker may still come."""
         if any(line.startswith(topic) for topic in self.topics):
             self.worker_inputs.send(line)
-            self.confirm("accepted")
-        elif time.monotonic() >= self.grace_ends:
+            confirmation = "accepted"
+        elif time.monotonic() < self.grace_ends and len(self.waiting) < MAX_WAITING:
+            return False
+        else:
             topics = sorted(topic.decode("utf-8", "replace") for topic in self.topics)
-            self.confirm(f"no worker takes such a line; now taken: {', '.join(topics) or 'none'}")
-
-    def confirm(self, text: str) -> None:
-        self.client_inputs.send_string(text)
-        self.line = None
+            confirmation = f"no worker takes such a line; now taken: {', '.join(topics) or 'none'}"
+        self.client_inputs.send_multipart([*envelope, confirmation.encode()])
+        return True
 
 
 def bind(socket: zmq.Socket, host: str, port: int) -> str:
@@ -108,15 +112,6 @@ def bind(socket: zmq.Socket, host: str, port: int) -> str:
     except zmq.ZMQError as error:
         raise OSError(f"cannot listen on {address}:{port}: {error}") from error
     return socket.last_endpoint.decode().removeprefix("tcp://")
-
-
-def say(line: str) -> None:
-    """Write a line to stdout, if its reader still reads: we do not stop for one."""
-    try:
-        if select.select([], [sys.stdout], [], 0)[1]:
-            print(line + "\n", end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse_port(text: str) -> int:
@@ -140,25 +135,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.default_int_handler)
+    process.end_on_signal()
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         broker = Broker(context, args.host, [getattr(args, name) for name in NAMES])
-        named = map(" ".join, zip(NAMES, broker.addresses, strict=True))
-        say("Listening on " + ", ".join(named))
-        broker.run()
     except OSError as error:
         print(f"server.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        for signum in STOP_SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)
         context.destroy(linger=0)
+        return 1
+    named = map(" ".join, zip(NAMES, broker.addresses, strict=True))
+    process.say("Listening on " + ", ".join(named))
+    broker.run()
 
 
 if __name__ == "__main__":

@@ -9,19 +9,16 @@ the next answer waits until it is back.
 import argparse
 import os
 import re
-import select
-import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-# Held back until main() is ready: some imports swallow an exception that comes upon them.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+import process  # before all other packages
 
-import zmq  # noqa: E402
+# isort: split
+import zmq
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")  # longer ones would keep all other clients waiting
-TICK = 500  # ms: a signal just before a socket waits would not end the wait
 PATIENCE = 1000  # ms until it is worth telling that the server is not there
 
 
@@ -52,19 +49,18 @@ class Worker:
         self.inputs.subscribe(self.keyword)
         monitor = self.inputs.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self.inputs.connect(f"tcp://{address}:{inputs}")
-        while not monitor.poll(TICK):
-            pass
+        monitor.poll()
         self.inputs.disable_monitor()
 
     def wait_for_server(self) -> None:
         """Return when the server is subscribed to our answers."""
         while not self.subscribed or self.outputs.poll(0):
-            self.subscribed = receive(self.outputs)[:1] == b"\x01"
+            self.subscribed = self.outputs.recv()[:1] == b"\x01"
 
-    def run(self) -> None:
-        """Answer lines until KeyboardInterrupt."""
+    def run(self) -> NoReturn:
+        """Answer lines."""
         while True:
-            reply = self.reply_to(receive(self.inputs).decode("utf-8", "replace"))
+            reply = self.reply_to(self.inputs.recv().decode("utf-8", "replace"))
             if reply is not None:
                 self.wait_for_server()
                 self.outputs.send_string(reply)
@@ -77,29 +73,19 @@ class Worker:
         return self.answer(arguments) or f"{line} : expected {self.usage}"
 
 
-def receive(socket: zmq.Socket) -> bytes:
-    """Return the next message, however long that takes."""
-    while True:
-        try:
-            return socket.recv()
-        except zmq.Again:
-            pass  # nothing came for TICK
-
-
-def say(line: str) -> None:
-    """Write a line to stdout, if its reader still reads: we do not stop for one."""
-    try:
-        if select.select([], [sys.stdout], [], 0)[1]:
-            print(line + "\n", end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def parse_port(text: str) -> int:
     """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
     return int(text)
+
+
+def parse_host(text: str) -> str:
+    """Return the host, "[::1]" without brackets; raise ArgumentTypeError if it cannot be one."""
+    host = text.removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected a host, not {text!r}")
+    return host
 
 
 def parse_args(argv: list[str] | None, usage: str) -> argparse.Namespace:
@@ -110,25 +96,15 @@ def parse_args(argv: list[str] | None, usage: str) -> argparse.Namespace:
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     parser.add_argument("worker_inputs", type=parse_port, help="port of the server")
     parser.add_argument("worker_outputs", type=parse_port, help="port of the server")
-    parser.add_argument("--host", default="127.0.0.1", help="where the server is")
+    parser.add_argument("--host", type=parse_host, default="127.0.0.1", help="where the server is")
     return parser.parse_args(argv)
 
 
-def main(worker: Worker, argv: list[str] | None) -> int:
+def main(worker: Worker, argv: list[str] | None) -> NoReturn:
     args = parse_args(argv, worker.usage)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.default_int_handler)
+    process.end_on_signal()
     context = zmq.Context()
     context.setsockopt(zmq.IPV6, ":" in args.host)
-    context.setsockopt(zmq.RCVTIMEO, TICK)
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        worker.connect(context, args.host, args.worker_inputs, args.worker_outputs)
-        say(f"Ready for {worker.usage}")
-        worker.run()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        for signum in STOP_SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)
-        context.destroy(linger=0)
+    worker.connect(context, args.host, args.worker_inputs, args.worker_outputs)
+    process.say(f"Ready for {worker.usage}")
+    worker.run()

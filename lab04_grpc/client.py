@@ -7,16 +7,14 @@ import argparse
 import cmd
 import contextlib
 import re
-import signal
 import sys
 
-# Held back until main() is ready: some imports swallow an exception that comes upon them.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+import process  # before all other packages
 
-import rpc  # noqa: E402
-from google.protobuf import text_format  # noqa: E402
-from rpc import grpc  # noqa: E402
+# isort: split
+import rpc
+from google.protobuf import text_format
+from rpc import grpc
 
 with contextlib.suppress(ImportError):  # line editing and history, where the system has it
     import readline  # noqa: F401
@@ -33,53 +31,49 @@ COMMANDS = "commands: reverse <text>, split <text>, isprime <numbers>, help, exi
 class Client(cmd.Cmd):
     """The prompt."""
 
-    def __init__(self, address: str, channel: grpc.Channel):
+    def __init__(self, address: str, channel: grpc.Channel, terminal: bool):
         super().__init__()
         self.address = address
         self.stub = services.TextToolsStub(channel)
-        self.prompt = "> " if sys.stdin.isatty() and sys.stdout.isatty() else ""
+        self.prompt = "> " if terminal else ""
 
     def onecmd(self, line: str) -> bool:
         try:
             return bool(super().onecmd(line.strip()))
         except grpc.RpcError as error:
-            say(describe(error, self.address))
+            print(describe(error, self.address))
         return False
 
     def do_reverse(self, text: str) -> None:
         reply = self.stub.reverse(messages.ReverseRequest(text=text), timeout=CALL_TIMEOUT)
-        say(format_reply(reply))
+        print(format_reply(reply))
 
     def do_split(self, text: str) -> None:
         words = " ".join(text.split())  # any white space divides, and only once
         request = messages.SplitRequest(text=words, delim=" ")
-        say(format_reply(self.stub.split(request, timeout=CALL_TIMEOUT)))
+        print(format_reply(self.stub.split(request, timeout=CALL_TIMEOUT)))
 
     def do_isprime(self, text: str) -> None:
         for word in text.split():
             if not INTEGER.fullmatch(word) or int(word) not in INT64:
-                return say(f"Not a 64-bit integer: {word}")
+                return print(f"Not a 64-bit integer: {word}")
         requests = (messages.IsPrimeRequest(num=int(word)) for word in text.split())
         for reply in self.stub.isprime(requests, timeout=STREAM_TIMEOUT):
-            say(reply.text)
+            print(reply.text)
 
     def do_exit(self, text: str) -> bool:
         return True
 
     def do_EOF(self, text: str) -> bool:  # the name that cmd gives to the end of the input
-        self.leave_prompt()
+        if self.prompt:
+            print()  # nobody has pressed Enter
         return True
 
-    def leave_prompt(self) -> None:
-        """Go to the next line of a terminal: nobody has pressed Enter."""
-        if self.prompt:
-            say("")
-
     def do_help(self, text: str) -> None:
-        say(COMMANDS)
+        print(COMMANDS)
 
     def default(self, line: str) -> None:
-        say(f"Unknown command; {COMMANDS}")
+        print(f"Unknown command; {COMMANDS}")
 
     def emptyline(self) -> None:
         pass
@@ -100,19 +94,9 @@ def describe(error: grpc.RpcError, address: str) -> str:
         return f"The server {address} is unavailable"
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"The server {address} does not answer"
+    if "larger than max" in error.details():
+        return "Too long: a text and its answer may have 4 MB each"
     return f"{error.code().name}: {' '.join(error.details().split())}"
-
-
-def say(text: str) -> None:
-    """Write a line to stdout at once."""
-    print(text, flush=True)
-
-
-def stop(signum, frame) -> None:
-    """Raise KeyboardInterrupt, once: what then ends us is not to be interrupted again."""
-    for other in STOP_SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -127,21 +111,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, stop)
-    sys.stdin.reconfigure(errors="replace")
     address = rpc.join_address(*args.server)
-    with contextlib.suppress(BrokenPipeError), rpc.open_channel(address) as channel:
-        client = Client(address, channel)
-        try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-            client.cmdloop()
-        except KeyboardInterrupt:
-            client.leave_prompt()
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-    with contextlib.suppress(BrokenPipeError):
-        say("Shutting down")
+    with process.console("Shutting down") as terminal, rpc.open_channel(address) as channel:
+        Client(address, channel, terminal).cmdloop()
     return 0
 
 

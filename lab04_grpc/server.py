@@ -4,19 +4,15 @@ The functions are described in service.proto.
 """
 
 import argparse
-import os
-import select
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-# Held back until main() is ready: some imports swallow an exception that comes upon them.
-signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-
-import rpc  # noqa: E402
-from primes import is_prime  # noqa: E402
-from rpc import grpc  # noqa: E402
+import process
+import rpc
+from primes import is_prime
+from rpc import grpc
 
 messages, services = rpc.compile_proto("service.proto")
 
@@ -43,15 +39,6 @@ class TextTools(services.TextToolsServicer):
             yield messages.IsPrimeReply(text=f"{request.num} {verdict}")
 
 
-def say(line: str) -> None:
-    """Write a line to stdout, if its reader still reads: we do not stop for one."""
-    try:
-        if select.select([], [sys.stdout], [], 0)[1]:
-            print(line + "\n", end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Serve text and prime functions over gRPC.",
@@ -65,7 +52,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    stop_signals = rpc.block_stop_signals()
     server = grpc.server(
         ThreadPoolExecutor(MAX_CALLS),
         options=rpc.SERVER_OPTIONS,
@@ -78,9 +64,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"server.py: {error}", file=sys.stderr)
         return 1
     server.start()
-    say(f"Listening on {rpc.join_address(args.host, port)}")
-    signal.sigwait(stop_signals)
-    say("Shutting down")
+    process.say(f"Listening on {rpc.join_address(args.host, port)}")
+    signal.sigwait(process.STOP_SIGNALS)
+    process.say("Shutting down")
     server.stop(grace=None).wait(STOP_TIMEOUT)
     return 0
 

@@ -7,19 +7,13 @@ help, quit. A key with blanks stands in quotes.
 import argparse
 import cmd
 import contextlib
-import os
 import re
-import signal
 import sys
-import termios
-import threading
 
-# Held back until main() waits for them: some imports swallow an exception that comes upon them.
-signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-
-import rpc  # noqa: E402
-from rpc import grpc  # noqa: E402
-from wire import ANY_LENGTH, messages, say, services  # noqa: E402
+import process
+import rpc
+from rpc import grpc
+from wire import ANY_LENGTH, messages, say, services
 
 with contextlib.suppress(ImportError):  # line editing and history, where the system has it
     import readline  # noqa: F401
@@ -39,9 +33,9 @@ KEY_AND_REST = re.compile(
 class Client(cmd.Cmd):
     """The prompt."""
 
-    def __init__(self):
+    def __init__(self, terminal: bool):
         super().__init__()
-        self.prompt = "> " if sys.stdin.isatty() and sys.stdout.isatty() else ""
+        self.prompt = "> " if terminal else ""
         self.address = ""
         self.channel = self.registry = self.node = None
 
@@ -131,7 +125,12 @@ class Client(cmd.Cmd):
     def do_quit(self, text: str) -> bool:
         return True
 
-    do_exit = do_EOF = do_quit  # noqa: N815  (the name that cmd gives to the end of the input)
+    do_exit = do_quit
+
+    def do_EOF(self, text: str) -> bool:  # the name that cmd gives to the end of the input
+        if self.prompt:
+            say("")  # nobody has pressed Enter
+        return True
 
     def do_help(self, text: str) -> None:
         say(COMMANDS)
@@ -184,31 +183,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def end_on_signal(stop_signals: set[signal.Signals]) -> None:
-    """End this process on Ctrl-C, whatever it is at, with the terminal as it was.
-
-    A KeyboardInterrupt would not do: one that comes just before readline waits for a key is
-    raised only after the next key.
-    """
-    attributes = termios.tcgetattr(0) if sys.stdin.isatty() else None
-
-    def wait():
-        signal.sigwait(stop_signals)
-        if attributes:
-            say("")
-            termios.tcsetattr(0, termios.TCSADRAIN, attributes)
-        os._exit(0)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def main(argv: list[str] | None = None) -> int:
     parse_args(argv)
-    end_on_signal(rpc.block_stop_signals())
-    sys.stdin.reconfigure(errors="replace")
-    client = Client()
-    client.cmdloop()
-    client.disconnect()
+    with process.console() as terminal:
+        client = Client(terminal)
+        client.cmdloop()
+        client.disconnect()
     return 0
 
 

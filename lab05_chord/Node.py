@@ -12,14 +12,12 @@ import signal
 import sys
 import threading
 
-# Held back until main() waits for them: some imports swallow an exception that comes upon them.
-signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-
-from member import Member  # noqa: E402
-from messages import Accepted, Kind, Outcome, Status, Unreachable  # noqa: E402
-from place import GOODBYE_TIMEOUT  # noqa: E402
-from rpc import bind, block_stop_signals, grpc, join_address, parse_address  # noqa: E402
-from wire import (  # noqa: E402
+from member import Member
+from messages import Accepted, Kind, Outcome, Status, Unreachable
+from place import GOODBYE_TIMEOUT
+from process import STOP_SIGNALS
+from rpc import bind, grpc, join_address, parse_address
+from wire import (
     OPERATIONS,
     ROUTES,
     Threads,
@@ -171,7 +169,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    stop_signals = block_stop_signals()
     host, port = args.address
     server = new_server()
     try:
@@ -188,7 +185,7 @@ def main(argv: list[str] | None = None) -> None:
         say(f"Node listens on {join_address(host, bound)}")
     life = Life(threads, member)
     life.start()
-    signal.sigwait(stop_signals)
+    signal.sigwait(STOP_SIGNALS)
     if life.problem:
         say(f"Node.py: {life.problem}", file=sys.stderr)
     leaving = threading.Thread(target=threads.do, args=(member.leave,), daemon=True)

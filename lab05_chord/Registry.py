@@ -12,13 +12,11 @@ import sys
 import threading
 import time
 
-# Held back until main() waits for them: some imports swallow an exception that comes upon them.
-signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-
-from chord import LARGEST_M  # noqa: E402
-from membership import Membership  # noqa: E402
-from rpc import bind, block_stop_signals, join_address, parse_address, parse_port  # noqa: E402
-from wire import Threads, assigned, messages, new_server, receiver, say, services, to_message  # noqa: E402
+from chord import LARGEST_M
+from membership import Membership
+from process import STOP_SIGNALS
+from rpc import bind, join_address, parse_address, parse_port
+from wire import Threads, assigned, messages, new_server, receiver, say, services, to_message
 
 TICK = 0.1  # s
 SEED = 0  # so that the ids of a ring are the same in every run
@@ -102,7 +100,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    stop_signals = block_stop_signals()
     host, port = args.address
     server = new_server()
     try:
@@ -117,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     server.start()
     threading.Thread(target=drop_the_silent, args=(threads, membership), daemon=True).start()
     say(f"Registry listens on {join_address(host, port)}")
-    signal.sigwait(stop_signals)
+    signal.sigwait(STOP_SIGNALS)
     server.stop(grace=None)
     return 0
 

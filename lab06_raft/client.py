@@ -11,16 +11,11 @@ usage: client.py [-h]
 import argparse
 import cmd
 import contextlib
-import os
-import signal
 import sys
 
-# Held back until main() is ready: some imports swallow an exception that comes upon them.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-
-import rpc  # noqa: E402
-from rpc import grpc  # noqa: E402
+import process
+import rpc
+from rpc import grpc
 
 with contextlib.suppress(ImportError):
     import readline  # noqa: F401  (line editing and history for cmd)
@@ -85,13 +80,9 @@ class Client(cmd.Cmd):
         return True
 
     def do_EOF(self, line: str) -> bool:  # noqa: N802  (what cmd makes of Ctrl-D)
-        self.end_line()
-        return True
-
-    def end_line(self) -> None:
-        """After Ctrl-C or Ctrl-D at the prompt: go on in a line of its own."""
         if self.prompt:
-            print()
+            print()  # nobody has pressed Enter
+        return True
 
     def do_help(self, line: str) -> None:
         print("commands: connect ADDRESS PORT, getleader, suspend SECONDS,", end=" ")
@@ -125,12 +116,6 @@ class Client(cmd.Cmd):
                 return None
 
 
-def _stop(signum, frame):
-    for other in STOP_SIGNALS:  # once is enough
-        signal.signal(other, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="client.py",
@@ -143,21 +128,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     parse_args(argv)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, _stop)
-    sys.stdin.reconfigure(errors="replace")
-    sys.stdout.reconfigure(line_buffering=True, errors="replace")
-    client = Client(sys.stdin.isatty() and sys.stdout.isatty())
-    try:
+    with process.console("The client ends") as terminal:
         print("The client starts")
-        try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-            client.cmdloop()
-        except KeyboardInterrupt:
-            client.end_line()
-        print("The client ends")
-    except BrokenPipeError:  # nobody reads any more, as after `| head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        Client(terminal).cmdloop()
     return 0
 
 

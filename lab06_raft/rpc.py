@@ -6,7 +6,6 @@ a test keeps the copies identical.
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -86,14 +85,3 @@ def bind(server: grpc.Server, host: str, port: int) -> int:
     if not bound:  # how older releases of grpcio say the same
         raise OSError(f"cannot listen on {address}: is the port taken?")
     return bound
-
-
-def block_stop_signals() -> set[signal.Signals]:
-    """Hold SIGINT and SIGTERM back, in every thread started from here on, for `signal.sigwait`.
-
-    A server whose main thread only waits is then stopped at one known place, however often and
-    whenever Ctrl-C is pressed.
-    """
-    stop_signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
-    return stop_signals

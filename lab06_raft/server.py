@@ -18,16 +18,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-# Held back until main() waits for them: some imports swallow an exception that comes upon them.
-signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-
-import protocol  # noqa: E402
-import rpc  # noqa: E402
-from config import find_config, parse_id, read_config  # noqa: E402
-from node import FORWARD_DEADLINE, MAX_TERM, Node, Peer, View, messages, services  # noqa: E402
-from raft import Role  # noqa: E402
-from rpc import grpc  # noqa: E402
-from storage import Disk, Memory  # noqa: E402
+import process
+import protocol
+import rpc
+from config import find_config, parse_id, read_config
+from node import FORWARD_DEADLINE, MAX_TERM, Node, Peer, View, messages, services
+from raft import Role
+from rpc import grpc
+from storage import Disk, Memory
 
 COPY_DEADLINE = 0.2  # s: a follower waits for what it forwarded; the next heartbeats bring it
 MAX_COMMAND = 1_000_000  # bytes of key and value; gRPC refuses messages of 4 MB
@@ -178,7 +176,7 @@ class RaftServicer(services.RaftServicer):
         return messages.GetValReply(success=value is not None, value=value, confirmed=confirmed)
 
 
-async def serve(args: argparse.Namespace, printer: Printer, stop_signals: set) -> None:
+async def serve(args: argparse.Namespace, printer: Printer) -> None:
     """Run the server until a stop signal comes; raise OSError or sqlite3.Error if it cannot."""
     host, port = args.members[args.id]
     addresses = {member: rpc.join_address(*args.members[member]) for member in args.members}
@@ -190,7 +188,7 @@ async def serve(args: argparse.Namespace, printer: Printer, stop_signals: set) -
     await server.start()
     printer.print(f"The server starts at {rpc.join_address(host, port)}")
     node.start()
-    await asyncio.to_thread(signal.sigwait, stop_signals)
+    await asyncio.to_thread(signal.sigwait, process.STOP_SIGNALS)
     await server.stop(0)
 
 
@@ -227,10 +225,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    stop_signals = rpc.block_stop_signals()
     printer = Printer()
     try:
-        asyncio.run(serve(args, printer, stop_signals))
+        asyncio.run(serve(args, printer))
     except OSError as error:
         print(f"server.py: {error}", file=sys.stderr)
         return 1

@@ -374,8 +374,10 @@ def load(path: Path) -> ModuleType:
         spec = importlib.util.spec_from_file_location(name, path)
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(path.parent))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # scripts hold back what ends them
         try:
             spec.loader.exec_module(module)
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             sys.path.remove(str(path.parent))
     return sys.modules[name]

@@ -38,6 +38,7 @@ OTHERS = [
     ("lab06_raft/server.py", ["0"]),
     ("lab06_raft/client.py", []),
 ]
+INTERACTIVE = [script for script, _ in OTHERS if script.lower().endswith("client.py")][2:]
 CORES = [
     "lab01_udp/stop_and_wait.py",
     "lab05_chord/chord.py",
@@ -187,22 +188,81 @@ def test_ctrl_c_on_a_terminal_stops_a_server(spawn, script, arguments):
     assert "Traceback" not in process.out
 
 
-@pytest.mark.parametrize(
-    "script", [script for script, _ in OTHERS if script.lower().endswith("client.py")][2:]
-)
+@pytest.mark.parametrize("script", INTERACTIVE)
 @pytest.mark.parametrize("key", ["\x03", "\x04"])
 def test_ctrl_c_and_ctrl_d_at_the_prompt_end_an_interactive_client_with_0(spawn, script, key):
     process = spawn(script, *dict(OTHERS)[script], tty=True)
     process.expect("> ")
-
-    def ended():  # a signal between the prompt and the wait for a key counts with the next key
-        with contextlib.suppress(OSError):
-            process.write(key)
-        return not process.running
-
-    wait_until(ended)
+    process.write(key)
     assert process.wait() == 0
-    assert "Traceback" not in process.out
+    assert "Traceback" not in process.out and process.out.endswith("\n")
+
+
+@pytest.mark.parametrize("script", INTERACTIVE)
+def test_a_client_suspended_with_ctrl_z_comes_back_and_can_be_told_to_end(spawn, tmp_path, script):
+    (tmp_path / "shell.py").write_text(JOB_CONTROL)
+    shell = spawn(tmp_path / "shell.py", ROOT / script, *dict(OTHERS)[script], tty=True)
+    shell.expect("> ")
+    shell.write("\x1a")
+    shell.expect("suspended")
+    shell.send("help")  # to the client, which is back
+    shell.expect(r"commands: .*\n> ")
+    shell.write("\x1a")
+    shell.expect("suspended")
+    assert shell.wait() == 0
+    assert "ended with 0" in shell.out
+
+
+# What a shell does with a job: starts it in the foreground, and after the first Ctrl-Z brings it
+# back there; after the second it ends it in the background, where it must not touch the terminal.
+JOB_CONTROL = """
+import os, signal, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+child = os.fork()
+if not child:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+for signals in ([signal.SIGCONT], [signal.SIGTERM, signal.SIGCONT]):
+    os.waitpid(child, os.WUNTRACED)
+    os.tcsetpgrp(0, os.getpgrp())
+    if signals == [signal.SIGCONT]:
+        os.tcsetpgrp(0, child)
+    print("suspended", flush=True)
+    for signum in signals:
+        os.kill(child, signum)
+status = os.waitpid(child, os.WUNTRACED)[1]
+print("ended with", os.WEXITSTATUS(status) if os.WIFEXITED(status) else "a stop", flush=True)
+"""
+
+
+@pytest.mark.parametrize("script", INTERACTIVE)
+def test_closed_standard_files_are_as_good_as_dev_null(labs, script):
+    started = {}
+    for redirect in ("<&-", ">&-", "2>&-", "</dev/null", "<&- >&- 2>&-"):
+        command = ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, str(labs / script)]
+        started[redirect] = subprocess.Popen(
+            [*command, *dict(OTHERS)[script]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    for redirect, process in started.items():
+        out, err = process.communicate(b"help\n", timeout=20)
+        assert (process.returncode, err) == (0, b""), redirect
+        assert (b"commands: " in out) == (redirect == "2>&-"), redirect
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS[2:])
+def test_a_server_without_standard_files_serves_and_stops(labs, script, arguments):
+    port = free_port()
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, str(labs / script)]
+    process = subprocess.Popen([*command, str(port), *arguments[1:]])
+    try:
+        wait_until(lambda: listens(port))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 0
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("script, arguments", SERVERS)
@@ -387,10 +447,10 @@ def test_no_generated_stub_is_kept():
 # --- Deliberate copies ---
 
 
-@pytest.mark.parametrize("name", ["rpc.py", "primes.py"])
-def test_files_that_stand_in_several_labs_are_identical(name):
+@pytest.mark.parametrize("name, labs", [("primes.py", 3), ("rpc.py", 3), ("process.py", 4)])
+def test_files_that_stand_in_several_labs_are_identical(name, labs):
     copies = list(ROOT.glob(f"lab0*/{name}"))
-    assert len(copies) == 3
+    assert len(copies) == labs
     assert len({copy.read_text() for copy in copies}) == 1
 
 
@@ -405,7 +465,9 @@ def functions(name):
     return found
 
 
-@pytest.mark.parametrize("name", ["parse_address", "parse_port", "stop", "allow_open_files"])
+@pytest.mark.parametrize(
+    "name", ["parse_address", "parse_port", "parse_host", "stop", "allow_open_files"]
+)
 def test_functions_that_stand_in_several_files_are_identical(name):
     copies = functions(name)
     assert len(copies) >= 2

@@ -5,9 +5,11 @@ import itertools
 import random
 import re
 import signal
+import time
 
 import pytest
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from tests.harness import Failure, free_port, listens, wait_until
 
@@ -315,6 +317,77 @@ def test_garbage_on_every_socket_does_not_stop_the_pipeline(pipeline):
     client.expect("7 is prime")
 
 
+@pytest.mark.ours
+def test_a_malformed_message_of_a_client_that_left_costs_nobody_a_confirmation(pipeline):
+    """libzmq's REP would lose the next one, if it came to read the message only then."""
+    with Hand() as hand, hand.connect(zmq.REQ, pipeline.ports[0]) as honest:
+        for _ in range(10):
+            with hand.connect(zmq.DEALER, pipeline.ports[0]) as stranger:
+                for each, message in ((honest, [b"isprime 7"]), (stranger, [b"", b"isprime 7"])):
+                    each.send_multipart(message)
+                    assert each.poll(20_000) and each.recv_multipart()[-1] == b"accepted"
+                pipeline.broker.pause()
+                stranger.linger = 1000
+                stranger.send_multipart([b"no", b"empty", b"frame"])
+            honest.send(b"isprime 7")
+            pipeline.broker.resume()
+            assert honest.poll(2000) and honest.recv() == b"accepted"
+
+
+@pytest.mark.ours
+def test_what_is_no_subscription_takes_no_worker_out(pipeline):
+    with Hand() as hand:
+        stranger = hand.connect(zmq.XSUB, pipeline.ports[2])
+        stranger.send(b"xisprime")
+        stranger.send(b"\x01seen")
+
+        def seen():
+            return b"seen" in hand.ask(pipeline.ports[0], b"foo")
+
+        wait_until(seen, "the server to hear the stranger")
+        assert hand.ask(pipeline.ports[0], b"isprime 7") == b"accepted"
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("index, kind", [*enumerate([zmq.REQ, zmq.XSUB, zmq.XSUB, zmq.PUB])])
+def test_a_message_too_large_ends_its_connection_on_every_socket(parts, index, kind):
+    parts.server()
+    with Hand() as hand:
+        stranger = hand.context.socket(kind)
+        monitor = stranger.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        stranger.connect(f"tcp://127.0.0.1:{parts.ports[index]}")
+        assert (
+            monitor.poll(20_000)
+            and recv_monitor_message(monitor)["event"] != zmq.EVENT_DISCONNECTED
+        )
+
+        def dropped():
+            with contextlib.suppress(zmq.ZMQError):  # a REQ sends only once
+                stranger.send(b"x" * 200_000, zmq.NOBLOCK)
+            return monitor.poll(20)
+
+        wait_until(dropped, "the connection to be dropped")
+        assert recv_monitor_message(monitor)["event"] == zmq.EVENT_DISCONNECTED
+        stranger.disable_monitor()
+
+
+@pytest.mark.ours
+def test_a_client_whose_output_nobody_reads_ends_with_the_next_answer_to_anybody(pipeline):
+    client = pipeline.client(shut=True)
+    other = pipeline.client()
+
+    def ended():
+        other.send("isprime 7")
+        other.expect("7 is prime")
+        return not client.running
+
+    wait_until(ended, "the end of the client")
+    assert client.wait() == 0
+    assert client.err == ""
+
+
 # --- Ours: starting in any order, going away and coming back ---
 
 
@@ -395,6 +468,22 @@ def test_a_worker_that_is_not_running_is_told_at_once(parts):
     client.expect("7 is prime")
     client.send("gcd 1 2")
     client.expect("gcd 1 2: no worker takes such a line; now taken: isprime$")
+
+
+@pytest.mark.ours
+def test_a_line_that_waits_for_its_worker_holds_up_no_other_client(parts):
+    begun = time.monotonic()
+    parts.server()
+    parts.prime().expect("Ready")
+    with Hand() as hand:
+        early = hand.connect(zmq.REQ, parts.ports[0])
+        early.send(b"gcd 4 6")
+        asked = time.monotonic()
+        assert hand.ask(parts.ports[0], b"isprime 7") == b"accepted"
+        if asked - begun < 1.0:  # the server gives the other worker a second more at least
+            assert not early.poll(0)
+        parts.gcd()
+        assert early.poll(20_000)
 
 
 @pytest.mark.ours
@@ -502,6 +591,90 @@ def test_the_confirmation_says_whether_a_worker_takes_the_line(pipeline):
             )
 
         wait_until(refused)
+
+
+# --- Ours: addresses and input of any kind ---
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("host", ["a b", "*", "x/y", "é", ""])
+def test_a_host_that_can_be_none_is_one_line_and_exit_2(spawn, host):
+    for script in (spawn(CLIENT, 1, 2, "--host", host), spawn(PRIME, 1, 2, "--host", host)):
+        assert script.wait() == 2
+        assert script.err.count("\n") == 1 and "expected a host" in script.err
+
+
+@pytest.mark.ours
+def test_a_host_that_does_not_resolve_is_one_line_for_each_command(spawn):
+    client = spawn(CLIENT, 1, 2, "--host", "no-such-host.invalid")
+    worker = spawn(PRIME, 1, 2, "--host", "no-such-host.invalid")
+    client.send("isprime 7")
+    client.close_stdin()
+    assert client.wait() == 0 and client.err == ""
+    assert client.out == "The server no-such-host.invalid:1 is not reachable\n" * 2
+    worker.expect_err("waiting for a server at no-such-host.invalid:2")
+    worker.interrupt()
+    assert worker.wait(5) == 0
+
+
+@pytest.mark.ours
+def test_all_parts_meet_over_ipv6(spawn):
+    server = spawn(SERVER, 0, 0, 0, 0, "--host", "::1")
+    ports = re.findall(r"\[::1\]:(\d+)", server.expect("^Listening on .*$")[0])
+    spawn(PRIME, *ports[2:], "--host", "::1").expect("Ready")
+    client = spawn(CLIENT, *ports[:2], "--host", "[::1]")
+    client.send("isprime 7")
+    client.expect("^7 is prime$")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("taken", range(4))
+def test_each_taken_port_is_one_line_naming_it_and_exit_1(parts, taken):
+    with Hand() as hand:
+        _, parts.ports[taken] = hand.bind(zmq.PULL)
+        server = parts.spawn(SERVER, *parts.ports)
+        assert server.wait() == 1 and server.out == ""
+        assert server.err.count("\n") == 1 and f"127.0.0.1:{parts.ports[taken]}:" in server.err
+
+
+@pytest.mark.ours
+def test_the_same_port_given_twice_is_one_line_naming_it_and_exit_1(parts):
+    server = parts.spawn(SERVER, *parts.ports[:3], parts.ports[0])
+    assert server.wait() == 1 and server.out == ""
+    assert server.err.count("\n") == 1 and f"127.0.0.1:{parts.ports[0]}:" in server.err
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "typed, printed",
+    [
+        ("isprime 7\r\ngcd\t4  6\r\n", "7 is prime\ngcd for 4 6 is 2\n"),
+        ("isprime \0\n", "isprime \\x00 : expected isprime N, an integer of at most 1000 digits\n"),
+        ("x" * 1_000_000 + "\nisprime 7", "The line is longer than 60000 bytes\n7 is prime\n"),
+        ("\n" * 1000 + "isprime 7", "7 is prime\n"),
+    ],
+    ids=["CRLF and tabs", "NUL", "1 MB", "empty lines"],
+)
+def test_input_of_any_kind_from_a_pipe_is_answered(pipeline, typed, printed):
+    client = pipeline.client(env={"LANG": "C", "TERM": "dumb", "http_proxy": "http://127.0.0.1:1"})
+    client.write(typed)
+    client.close_stdin()
+    assert client.wait() == 0
+    assert (client.out, client.err) == (printed, "")
+
+
+@pytest.mark.ours
+def test_ctrl_c_ends_a_client_that_waits_for_an_answer(pipeline):
+    client = pipeline.client(tty=True)
+    client.expect("> ")
+    client.send("isprime 7")
+    client.expect("7 is prime\n> ")
+    pipeline.prime_worker.pause()
+    client.send("isprime 9")
+    client.expect("isprime 9\n")
+    client.write("\x03")
+    assert client.wait(1.5) == 0
+    assert "No answer" not in client.out and "Traceback" not in client.out
 
 
 # --- Ours: start and end ---

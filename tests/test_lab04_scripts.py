@@ -236,9 +236,63 @@ def test_a_connection_cut_in_mid_session_is_made_again(server, spawn):
 def test_a_text_over_the_message_limit_is_one_line(server, spawn):
     client = spawn(CLIENT, server.address)
     client.send("reverse " + "x" * (5 << 20))
-    client.expect("^RESOURCE_EXHAUSTED: ")
+    client.expect("^Too long: a text and its answer may have 4 MB each$")
     client.send("reverse abc")
     client.expect("cba")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "typed, printed",
+    [
+        ("reverse abc\r\nisprime\t7\r\n", 'message: "cba"\n\n7 is prime\n'),
+        ("reverse a\0b\x1b\n", 'message: "\\033b\\000a"\n\n'),
+        (
+            f"split {'a ' * 3}{'x' * 1_000_000}",
+            f"number: 4\n{'parts: ' + chr(34) + 'a' + chr(34) + chr(10)}",
+        ),
+        ("\n" * 1000 + "isprime 7", "7 is prime\n"),
+    ],
+    ids=["CRLF and tabs", "NUL and escape", "1 MB", "empty lines"],
+)
+def test_input_of_any_kind_from_a_pipe_is_answered(server, spawn, typed, printed):
+    client = spawn(CLIENT, server.address, env={"LANG": "C", "TERM": "dumb"})
+    client.write(typed)
+    client.close_stdin()
+    assert client.wait() == 0
+    assert client.out.startswith(printed) and client.err == ""
+
+
+@pytest.mark.ours
+def test_what_an_encoding_does_not_have_is_replaced(server, spawn):
+    client = spawn(CLIENT, server.address, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    client.write("reverse 日本\nreverse abc\n")
+    client.close_stdin()
+    assert client.wait() == 0
+    assert client.err == "" and 'message: "cba"' in client.out
+
+
+@pytest.mark.ours
+def test_ctrl_c_ends_a_client_that_waits_for_an_answer(server, spawn):
+    client = spawn(CLIENT, server.address, tty=True)
+    client.expect("> ")
+    server.pause()
+    client.send("reverse abc")
+    client.expect("reverse abc\n")
+    client.write("\x03")
+    assert client.wait(1.5) == 0
+    assert client.lines[-1] == "Shutting down" and "does not answer" not in client.out
+
+
+@pytest.mark.ours
+def test_ipv6_and_a_host_that_does_not_resolve(spawn):
+    server = spawn(SERVER, 0, "--host", "::1")
+    client = spawn(CLIENT, f"[::1]:{server.port()}")
+    client.send("reverse abc")
+    client.expect("cba")
+    nowhere = spawn(CLIENT, "no-such-host.invalid:1")
+    nowhere.send("reverse abc")
+    nowhere.expect("^The server no-such-host.invalid:1 is unavailable$")
 
 
 # --- Ours: the service ---
