@@ -53,7 +53,8 @@ def lab1(stack: contextlib.ExitStack) -> Iterator[Start]:
     place = stack.enter_context(folder())
     yield "lab01_udp/server.py", [0, "--dir", place], "Listening on"
     port = stack.enter_context(running("lab01_udp/server.py", 0, "--dir", place)).port()
-    yield "lab01_udp/client.py", [f"127.0.0.1:{port}", "/dev/null", "name"], "Sent"
+    (place / "empty").touch()
+    yield "lab01_udp/client.py", [f"127.0.0.1:{port}", place / "empty", "name"], "Sent"
 
 
 def lab2(stack: contextlib.ExitStack) -> Iterator[Start]:
