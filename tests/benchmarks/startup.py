@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.benchmarks.measure import Goal, Row
 from tests.benchmarks.processes import folder, running
-from tests.harness import ROOT, Script, free_port
+from tests.harness import ROOT, Script, free_port, wait_until
 
 LIMIT = 0.3  # s
 LIBRARIES = {1: "pass", 2: "pass", 3: "import zmq", 4: "import grpc"}  # 5 and 6 as 4
@@ -42,8 +42,8 @@ def seconds(path: Path, arguments: list, ready: str) -> float:
     try:
         script.expect(ready)
         taken = time.perf_counter() - begun
-        script.interrupt()
-        script.wait()
+        # Python's readline misses a Ctrl-C that comes just before it begins to wait.
+        wait_until(lambda: script.interrupt() or not script.running, f"the end of {path}")
     finally:
         script.stop()
     return taken
