@@ -61,7 +61,7 @@ class Broker:
             if self.worker_inputs in ready:
                 self.note_subscription()
             if self.worker_outputs in ready:
-                self.publish(self.worker_outputs.recv_multipart())
+                self.publish(self.worker_outputs.recv())
             if self.client_inputs in ready:
                 self.line = b" ".join(self.client_inputs.recv_multipart())
             if self.line is not None:
@@ -73,10 +73,11 @@ class Broker:
             return TICK
         return min(TICK, max(0.0, self.grace_ends - time.monotonic()) * 1000)
 
-    def publish(self, answer: list[bytes]) -> None:
+    def publish(self, answer: bytes) -> None:
         """Pass an answer on to all clients, those included who have just come."""
-        _ = self.client_outputs.events  # lets them in; to save time, a mere send may put that off
-        self.client_outputs.send_multipart(answer)
+        # Asking lets them in; to save time, a mere send may put that off.
+        self.client_outputs.get(zmq.EVENTS)
+        self.client_outputs.send(answer)
 
     def note_subscription(self) -> None:
         """Take notice of a prefix that the first worker wants, or the last one no longer does."""

@@ -58,7 +58,7 @@ class Worker:
 
     def wait_for_server(self) -> None:
         """Return when the server is subscribed to our answers."""
-        while not self.subscribed or self.outputs.poll(0):
+        while not self.subscribed or self.outputs.get(zmq.EVENTS) & zmq.POLLIN:
             self.subscribed = receive(self.outputs)[:1] == b"\x01"
 
     def run(self) -> None:
