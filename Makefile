@@ -27,9 +27,11 @@ bench: $(VENV)/bench
 
 # The peers that do not come from PyPI.
 DEBIAN_PEERS := tftpd-hpa atftp curl
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 bench-peers: $(VENV)/bench
-	@command -v apt-get >/dev/null || { echo "Without apt-get, install yourself: $(DEBIAN_PEERS)" >&2; exit 1; }
-	$(if $(filter-out 0,$(shell id -u)),sudo) apt-get install --yes --no-install-recommends $(DEBIAN_PEERS)
+	@command -v apt-get >/dev/null || { echo "There is no apt-get here; install yourself: $(DEBIAN_PEERS)" >&2; exit 1; }
+	$(SUDO) apt-get update --quiet
+	$(SUDO) apt-get install --yes --no-install-recommends $(DEBIAN_PEERS)
 
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .

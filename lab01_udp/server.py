@@ -143,6 +143,7 @@ def serve(sock: socket.socket, receiver: Receiver) -> None:
     # The kernel keeps this time itself; a Python timeout would cost one more system call each.
     timeval = struct.pack("ll", int(TICK), int(TICK % 1 * 1e6))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+    expired_at = 0.0  # when that was last looked into
     while True:
         try:
             datagram, address = sock.recvfrom(MAX_DATAGRAM + 1)
@@ -153,8 +154,10 @@ def serve(sock: socket.socket, receiver: Receiver) -> None:
             say(f"{address[0]}:{address[1]}: refused: {reason}", sys.stderr)
         except OSError as error:  # of the answer: a client that cannot be reached
             say(f"cannot answer: {error}", sys.stderr)
-        for session in receiver.expire(time.monotonic()):
-            say(f"{session.start.filename}: abandoned, the client is silent", sys.stderr)
+        if (now := time.monotonic()) - expired_at >= TICK:
+            expired_at = now
+            for session in receiver.expire(now):
+                say(f"{session.start.filename}: abandoned, the client is silent", sys.stderr)
 
 
 def bind(host: str, port: int) -> socket.socket:

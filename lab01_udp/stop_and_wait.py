@@ -106,7 +106,7 @@ def encode_ack(next_seqno: int, delimiter: bytes, buf_size: int | None = None) -
 
 def decode_ack(datagram: bytes) -> tuple[int, int | None]:
     """Return (next_seqno, buf_size or None) of an ack; raise Refused if it is not a proper one."""
-    kind, *numbers = (part.strip() for part in datagram.split(b"|"))
+    kind, *numbers = map(bytes.strip, datagram.split(b"|"))
     if kind != b"a" or len(numbers) not in (1, 2):
         raise Refused("not an ack")
     return _number(numbers[0]), _number(numbers[1]) if numbers[1:] else None
@@ -189,6 +189,10 @@ class Sender:
         self.sent += self._pending
         self._pending = 0
         return True
+
+    def patience(self, now: float) -> float:
+        """Return for how many seconds there is nothing to do but wait."""
+        return max(0.0, self._deadline - now)
 
     def tick(self, now: float) -> bytes | None:
         """Return the message to send again if it is time; raise TransferFailed after the last."""

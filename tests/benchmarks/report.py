@@ -17,7 +17,7 @@ PACKAGES = ("pyzmq", "grpcio", "protobuf")
 
 
 def number(value: float) -> str:
-    """Return a figure with three significant digits."""
+    """Return a figure with three digits, or all before the point."""
     if value >= 1e7 or 0 < value < 1e-3:
         return f"{value:.2e}"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
