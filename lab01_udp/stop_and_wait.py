@@ -247,7 +247,6 @@ class Receiver:
     ):
         self._create = create
         self._buf_size = buf_size
-        # Both in the order in which their clients were last heard: the next to expire comes first.
         self.receiving: dict[Hashable, Session] = {}
         self.finished: dict[Hashable, Session] = {}
 
@@ -263,7 +262,7 @@ class Receiver:
             self.abandon(address)
             self._make_room(now)
             session = self._open(start, address, now)
-        self._heard(session, address, now)
+        session.heard_at = now
         return encode_ack(start.seqno0 + 1, start.delimiter, session.buf_size)
 
     def _open(self, start: Start, address: Hashable, now: float) -> Session:
@@ -282,8 +281,8 @@ class Receiver:
         """Let the session silent for longest go if there are too many; an honest client speaks."""
         if len(self.receiving) < MAX_SESSIONS:
             return
-        address, session = next(iter(self.receiving.items()))
-        if now - session.heard_at < EVICT_AFTER:
+        address = min(self.receiving, key=lambda address: self.receiving[address].heard_at)
+        if now - self.receiving[address].heard_at < EVICT_AFTER:
             raise Refused(f"more than {MAX_SESSIONS} sessions")
         self.abandon(address)
 
@@ -296,7 +295,7 @@ class Receiver:
             raise Refused(f"a datagram longer than the buf_size of {session.buf_size}")
         if seqno == session.next_seqno and address in self.receiving:
             self._append(session, address, data)
-        self._heard(session, address, now)
+        session.heard_at = now
         return encode_ack(session.next_seqno, session.start.delimiter)
 
     def _append(self, session: Session, address: Hashable, data: bytes) -> None:
@@ -323,11 +322,6 @@ class Receiver:
         self.abandon(address)
         raise Refused(f"{session.start.filename}: {error.strerror or error}") from error
 
-    def _heard(self, session: Session, address: Hashable, now: float) -> None:
-        session.heard_at = now
-        sessions = self.receiving if address in self.receiving else self.finished
-        sessions[address] = sessions.pop(address)  # to the end
-
     def abandon(self, address: Hashable) -> None:
         """Forget the session of this client, if any, and remove an unfinished file."""
         self.finished.pop(address, None)
@@ -336,13 +330,12 @@ class Receiver:
 
     def expire(self, now: float) -> list[Session]:
         """Remove every session that was silent for too long; return those that were unfinished."""
-        abandoned = []
-        while (late := _first_silent(self.receiving, now - ABANDON_AFTER)) is not None:
-            abandoned.append(self.receiving[late])
-            self.abandon(late)
-        while (late := _first_silent(self.finished, now - KEEP_FINISHED)) is not None:
-            del self.finished[late]
-        return abandoned
+        abandoned = _silent(self.receiving, now - ABANDON_AFTER)
+        for address in abandoned:
+            self.abandon(address)
+        for address in _silent(self.finished, now - KEEP_FINISHED):
+            del self.finished[address]
+        return list(abandoned.values())
 
     def abandon_all(self) -> None:
         """Remove every session and unfinished file, as the server stops."""
@@ -351,7 +344,5 @@ class Receiver:
         self.finished.clear()
 
 
-def _first_silent(sessions: dict[Hashable, Session], since: float) -> Hashable | None:
-    for address, session in sessions.items():
-        return address if session.heard_at < since else None
-    return None
+def _silent(sessions: dict[Hashable, Session], since: float) -> dict[Hashable, Session]:
+    return {address: session for address, session in sessions.items() if session.heard_at < since}
