@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint sim soak clean
+.PHONY: demo test lint sim soak bench bench-peers clean
 
 demo: $(VENV)/ready
 	$(RUN) demo.py
@@ -21,6 +21,18 @@ SCALE ?= 1
 soak: $(VENV)/ready
 	$(RUN) -m tests.soak $(ATTACKS) --scale $(SCALE)
 
+# Every lab beside its limit and its peers, into bench-results/: make bench, or make bench BENCH="1 3"
+bench: $(VENV)/bench
+	$(RUN) -m tests.benchmarks $(BENCH)
+
+# The peers that do not come from PyPI.
+DEBIAN_PEERS := tftpd-hpa atftp curl
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+bench-peers: $(VENV)/bench
+	@command -v apt-get >/dev/null || { echo "There is no apt-get here; install yourself: $(DEBIAN_PEERS)" >&2; exit 1; }
+	$(SUDO) apt-get update --quiet
+	$(SUDO) apt-get install --yes --no-install-recommends $(DEBIAN_PEERS)
+
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -37,4 +49,9 @@ $(VENV)/ready: requirements.txt
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# One by one, so that a package which this Python cannot have keeps no other one out.
+$(VENV)/bench: $(VENV)/ready tests/benchmarks/requirements.txt
+	-grep -v '^#' tests/benchmarks/requirements.txt | xargs -n 1 $(RUN) -m pip install --quiet --disable-pip-version-check
 	touch $@

@@ -6,6 +6,7 @@ The protocol is in stop_and_wait.py.
 
 import argparse
 import os
+import select
 import signal
 import socket
 import stat
@@ -16,7 +17,7 @@ from typing import BinaryIO
 
 from stop_and_wait import MAX_DATAGRAM, Sender, TransferFailed, is_plain_name
 
-TICK = 0.05  # s: how late a message may be sent again
+SILENCE = 0.05  # s without a datagram, after which the time until the next retry is looked up
 PROGRESS_EVERY = 0.2  # s
 ACK_SIZE = 4096  # bytes: more than any ack has
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -58,7 +59,7 @@ def connect(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, kind)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
     # The kernel keeps this time itself; a Python timeout would cost one more system call each.
-    timeval = struct.pack("ll", int(TICK), int(TICK % 1 * 1e6))
+    timeval = struct.pack("ll", int(SILENCE), int(SILENCE % 1 * 1e6))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
     sock.connect(address)
     return sock
@@ -94,8 +95,10 @@ def await_ack(sock: socket.socket, sender: Sender) -> None:
         try:
             if sender.receive(sock.recv(ACK_SIZE)):
                 return
-        except (BlockingIOError, ConnectionRefusedError):
-            pass  # silence, or nobody there yet: both may change
+        except BlockingIOError:
+            select.select([sock], [], [], sender.patience(time.monotonic()))
+        except ConnectionRefusedError:
+            pass  # nobody is there yet
         again = sender.tick(time.monotonic())
         if again is not None:
             send(sock, again)

@@ -27,7 +27,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK = 0.2  # s: how late a session may be found to have expired
 RECEIVE_BUFFER = 4 << 20  # bytes: one datagram each of 64 clients, where the system allows that
 SYNC_EVERY = 32 << 20  # bytes: so that the last fsync, before the last ack, is short for any size
-WRITE_BUFFER = 64 << 10  # bytes
+WRITE_BACK_EVERY = 8 << 20  # bytes: so that the disk works while we receive
+WRITE_BUFFER = 32 << 10  # bytes: what is larger goes straight through it
 TEMPORARY = ".upload-"  # prefix of an unfinished file's name
 UNKNOWN_MTU = 1500  # bytes: Ethernet
 IPV4_UDP_HEADERS = 28  # bytes
@@ -47,21 +48,28 @@ class FileUpload:
         self._file = open(fd, "wb", buffering=WRITE_BUFFER)  # noqa: SIM115
         self._temporary = Path(name)
         self._final = folder / filename
-        self._size = self._unsynced = 0  # bytes
+        self._size = self._begun = self._synced = 0  # bytes: written, on their way to disk, on it
         fcntl.flock(fd, fcntl.LOCK_EX)
         os.fchmod(fd, mode)
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._size += len(data)
-        self._unsynced += len(data)
-        if self._unsynced >= SYNC_EVERY:
+        self._size += self._file.write(data)
+        if self._size - self._synced >= SYNC_EVERY:
             self._sync()
+        elif self._size - self._begun >= WRITE_BACK_EVERY:
+            self._begin_write_back()
 
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._unsynced = 0
+        self._begun = self._synced = self._size
+
+    def _begin_write_back(self) -> None:
+        """Have the system begin to write to disk; the fsync in the end then finds little left."""
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            unwanted = self._begun, self._size - self._begun, os.POSIX_FADV_DONTNEED
+            os.posix_fadvise(self._file.fileno(), *unwanted)
+        self._begun = self._size
 
     def save(self) -> None:
         self._sync()
@@ -143,6 +151,7 @@ def serve(sock: socket.socket, receiver: Receiver, signals: list[int]) -> None:
     # The kernel keeps this time itself; a Python timeout would cost one more system call each.
     timeval = struct.pack("ll", int(TICK), int(TICK % 1 * 1e6))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+    expired_at = 0.0  # when that was last looked into
     while not signals:
         try:
             datagram, address = sock.recvfrom(MAX_DATAGRAM + 1)
@@ -153,8 +162,10 @@ def serve(sock: socket.socket, receiver: Receiver, signals: list[int]) -> None:
             say(f"{address[0]}:{address[1]}: refused: {reason}", sys.stderr)
         except OSError as error:  # of the answer: a client that cannot be reached
             say(f"cannot answer: {error}", sys.stderr)
-        for session in receiver.expire(time.monotonic()):
-            say(f"{session.start.filename}: abandoned, the client is silent", sys.stderr)
+        if (now := time.monotonic()) - expired_at >= TICK:
+            expired_at = now
+            for session in receiver.expire(now):
+                say(f"{session.start.filename}: abandoned, the client is silent", sys.stderr)
 
 
 def bind(host: str, port: int) -> socket.socket:

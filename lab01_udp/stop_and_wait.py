@@ -106,7 +106,7 @@ def encode_ack(next_seqno: int, delimiter: bytes, buf_size: int | None = None) -
 
 def decode_ack(datagram: bytes) -> tuple[int, int | None]:
     """Return (next_seqno, buf_size or None) of an ack; raise Refused if it is not a proper one."""
-    kind, *numbers = (part.strip() for part in datagram.split(b"|"))
+    kind, *numbers = map(bytes.strip, datagram.split(b"|"))
     if kind != b"a" or len(numbers) not in (1, 2):
         raise Refused("not an ack")
     return _number(numbers[0]), _number(numbers[1]) if numbers[1:] else None
@@ -190,6 +190,10 @@ class Sender:
         self._pending = 0
         return True
 
+    def patience(self, now: float) -> float:
+        """Return for how many seconds there is nothing to do but wait."""
+        return max(0.0, self._deadline - now)
+
     def tick(self, now: float) -> bytes | None:
         """Return the message to send again if it is time; raise TransferFailed after the last."""
         if now < self._deadline:
@@ -243,7 +247,6 @@ class Receiver:
     ):
         self._create = create
         self._buf_size = buf_size
-        # Both in the order in which their clients were last heard: the next to expire comes first.
         self.receiving: dict[Hashable, Session] = {}
         self.finished: dict[Hashable, Session] = {}
 
@@ -259,7 +262,7 @@ class Receiver:
             self.abandon(address)
             self._make_room(now)
             session = self._open(start, address, now)
-        self._heard(session, address, now)
+        session.heard_at = now
         return encode_ack(start.seqno0 + 1, start.delimiter, session.buf_size)
 
     def _open(self, start: Start, address: Hashable, now: float) -> Session:
@@ -278,8 +281,8 @@ class Receiver:
         """Let the session silent for longest go if there are too many; an honest client speaks."""
         if len(self.receiving) < MAX_SESSIONS:
             return
-        address, session = next(iter(self.receiving.items()))
-        if now - session.heard_at < EVICT_AFTER:
+        address = min(self.receiving, key=lambda address: self.receiving[address].heard_at)
+        if now - self.receiving[address].heard_at < EVICT_AFTER:
             raise Refused(f"more than {MAX_SESSIONS} sessions")
         self.abandon(address)
 
@@ -292,7 +295,7 @@ class Receiver:
             raise Refused(f"a datagram longer than the buf_size of {session.buf_size}")
         if seqno == session.next_seqno and address in self.receiving:
             self._append(session, address, data)
-        self._heard(session, address, now)
+        session.heard_at = now
         return encode_ack(session.next_seqno, session.start.delimiter)
 
     def _append(self, session: Session, address: Hashable, data: bytes) -> None:
@@ -319,11 +322,6 @@ class Receiver:
         self.abandon(address)
         raise Refused(f"{session.start.filename}: {error.strerror or error}") from error
 
-    def _heard(self, session: Session, address: Hashable, now: float) -> None:
-        session.heard_at = now
-        sessions = self.receiving if address in self.receiving else self.finished
-        sessions[address] = sessions.pop(address)  # to the end
-
     def abandon(self, address: Hashable) -> None:
         """Forget the session of this client, if any, and remove an unfinished file."""
         self.finished.pop(address, None)
@@ -332,13 +330,12 @@ class Receiver:
 
     def expire(self, now: float) -> list[Session]:
         """Remove every session that was silent for too long; return those that were unfinished."""
-        abandoned = []
-        while (late := _first_silent(self.receiving, now - ABANDON_AFTER)) is not None:
-            abandoned.append(self.receiving[late])
-            self.abandon(late)
-        while (late := _first_silent(self.finished, now - KEEP_FINISHED)) is not None:
-            del self.finished[late]
-        return abandoned
+        abandoned = _silent(self.receiving, now - ABANDON_AFTER)
+        for address in abandoned:
+            self.abandon(address)
+        for address in _silent(self.finished, now - KEEP_FINISHED):
+            del self.finished[address]
+        return list(abandoned.values())
 
     def abandon_all(self) -> None:
         """Remove every session and unfinished file, as the server stops."""
@@ -347,7 +344,5 @@ class Receiver:
         self.finished.clear()
 
 
-def _first_silent(sessions: dict[Hashable, Session], since: float) -> Hashable | None:
-    for address, session in sessions.items():
-        return address if session.heard_at < since else None
-    return None
+def _silent(sessions: dict[Hashable, Session], since: float) -> dict[Hashable, Session]:
+    return {address: session for address, session in sessions.items() if session.heard_at < since}

@@ -49,7 +49,6 @@ SWITCH_INTERVAL = 0.001  # s: how long a thread that computes may keep another o
 TICK = 0.5  # s: a signal just before accept() waits would not end the wait
 ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
 INTEGER = re.compile(rb"[+-]?[0-9]{1,%d}" % MAX_DIGITS)
-WHITE_SPACE = (b" ", b"\n", b"\r", b"\t", b"\v", b"\f")
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -68,6 +67,7 @@ class Connection:
         self.partial = partial  # the beginning of a token, or all of it
         self.delimited = delimited  # it has sent white space: then nothing else ends a token
         self.ended = ended  # no more is read from it
+        self.events = READ  # what its worker waits for
 
     def detach(self) -> tuple:
         """Give the socket up for what `Connection(*state)` needs to go on from here."""
@@ -78,7 +78,7 @@ class Connection:
         """Take what the client has sent; raise OSError if it is gone."""
         data = self.sock.recv(READ_SIZE)
         tokens = (self.partial + data).split()
-        in_token = bool(tokens) and data[-1:] not in WHITE_SPACE
+        in_token = bool(tokens) and not data[-1:].isspace()
         self.partial = tokens.pop() if in_token else b""
         self.tokens += tokens
         self.delimited = self.delimited or bool(tokens) or not in_token or data[:1].isspace()
@@ -101,9 +101,11 @@ class Connection:
 
     def send(self) -> None:
         """Send as much as the client takes now; raise OSError if it is gone."""
-        if self.output:
-            with contextlib.suppress(BlockingIOError):
-                self.output = self.output[self.sock.send(self.output) :]
+        try:
+            sent = self.sock.send(self.output) if self.output else 0
+        except BlockingIOError:
+            return
+        self.output = self.output[sent:]
 
 
 def takes_long(token: bytes) -> bool:
@@ -141,7 +143,8 @@ class Worker(Thread):
                     self.take()
                 else:
                     self.serve(key.data, events)
-            self.end_quiet_tokens()
+            if self.quiet_at:
+                self.end_quiet_tokens()
         for key in list(self.selector.get_map().values()):
             if key.data is not None:
                 self.close(key.data)
@@ -190,7 +193,8 @@ class Worker(Thread):
                 self.quiet_at.setdefault(connection, time.monotonic() + QUIET)
 
     def wait_for(self, connection: Connection, events: int) -> None:
-        if self.selector.get_key(connection.sock).events != events:
+        if connection.events != events:
+            connection.events = events
             self.selector.modify(connection.sock, events, connection)
 
     def end_quiet_tokens(self) -> None:

@@ -60,7 +60,7 @@ class Broker:
             if self.worker_inputs in ready:
                 self.note_subscription()
             if self.worker_outputs in ready:
-                self.publish(self.worker_outputs.recv_multipart())
+                self.publish(self.worker_outputs.recv())
             if self.client_inputs in ready:
                 self.receive(self.client_inputs.recv_multipart())
             self.waiting = [one for one in self.waiting if not self.offer(*one)]
@@ -71,10 +71,11 @@ class Broker:
             return None
         return max(0.0, self.grace_ends - time.monotonic()) * 1000
 
-    def publish(self, answer: list[bytes]) -> None:
+    def publish(self, answer: bytes) -> None:
         """Pass an answer on to all clients, those included who have just come."""
-        _ = self.client_outputs.events  # lets them in; to save time, a mere send may put that off
-        self.client_outputs.send_multipart(answer)
+        # Asking lets them in; to save time, a mere send may put that off.
+        self.client_outputs.get(zmq.EVENTS)
+        self.client_outputs.send(answer)
 
     def note_subscription(self) -> None:
         """Take notice of a prefix that the first worker wants, or the last one no longer does."""

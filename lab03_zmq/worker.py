@@ -54,7 +54,7 @@ class Worker:
 
     def wait_for_server(self) -> None:
         """Return when the server is subscribed to our answers."""
-        while not self.subscribed or self.outputs.poll(0):
+        while not self.subscribed or self.outputs.get(zmq.EVENTS) & zmq.POLLIN:
             self.subscribed = self.outputs.recv()[:1] == b"\x01"
 
     def run(self) -> NoReturn:

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -169,6 +169,7 @@ class Script:
         deaf: read its stderr only after its end, as careless callers do.
         head: close its stdout after the first line, as `| head -1` does.
         shut: close its stdout before it writes anything, as `| true` does.
+        interpreter: what runs the script; () if it is a program of its own.
     """
 
     def __init__(
@@ -181,8 +182,9 @@ class Script:
         deaf: bool = False,
         head: bool = False,
         shut: bool = False,
+        interpreter: Sequence[str] = (sys.executable,),
     ):
-        self.command = [sys.executable, str(path), *map(str, args)]
+        self.command = [*interpreter, str(path), *map(str, args)]
         name = f"{path.parent.name}/{path.name} {' '.join(map(str, args))}".strip()
         self.name = name.encode("utf-8", "backslashreplace").decode()  # fit to be reported
         self.tty = tty

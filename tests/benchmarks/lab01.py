@@ -1,0 +1,254 @@
+"""Lab 1: uploads, beside a bare ping-pong of datagrams, TFTP, and the optimum under losses."""
+
+import contextlib
+import functools
+import os
+import pwd
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.benchmarks.measure import Contestant, Goal, Missing, Row, attempt, one_core
+from tests.benchmarks.processes import BARE, MEMORY, PEERS, folder, library, program, running
+from tests.harness import Failure, Script, free_port, wait_until
+from tests.relays import UdpRelay
+
+SIZE = 30_000_000  # bytes of the file
+SOURCE = "source"  # the file to upload
+TFTP_MAX = 65464  # bytes: the largest block (RFC 2348)
+LARGEST = 65507  # bytes: the largest datagram
+RETRY_AFTER = 0.5  # s
+# Losses in each direction, and how many data messages then take some three seconds.
+LOSSES = {0.01: 400, 0.05: 60, 0.20: 12}
+SEED = 3
+BARE_NAME = "bare datagrams"
+OPTIMUM = "0.5 s for each loss"
+
+
+def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
+    memory = MEMORY if MEMORY.is_dir() else None
+    kind = "tmpfs" if memory else "the disk of temporary files"
+    ahead = [Goal(name, 1.0) for name in TFTP]
+    with one_core(), folder(memory) as place:
+        goals = [Goal(BARE_NAME, 0.75), Goal("tftpy", 1.0)]
+        yield from uploads(place, 1024, 1024, f"buf_size 1024, files on {kind}", goals)
+        goals = [Goal(BARE_NAME, 0.3), *ahead]
+        yield from uploads(place, LARGEST, TFTP_MAX, f"buf_size {LARGEST}, files on {kind}", goals)
+    with one_core(), folder() as place:
+        if memory and os.stat(place).st_dev != os.stat(memory).st_dev:
+            # Nobody else waits until the file is on disk.
+            what = f"buf_size {LARGEST}, files on disk"
+            yield from uploads(place, LARGEST, TFTP_MAX, what, [Goal(BARE_NAME, 0.2)])
+        for loss, messages in LOSSES.items():
+            yield from lossy(place, loss, messages)
+
+
+def uploads(place: Path, buf_size: int, blksize: int, what: str, goals: list[Goal]):
+    """Yield the row of one datagram size."""
+    source = place / SOURCE
+    source.write_bytes(random.Random(0).randbytes(SIZE))
+    with contextlib.ExitStack() as stack:
+        peers = {
+            name: attempt(functools.partial(peer, stack, place, source, blksize))
+            for name, peer in TFTP.items()
+        }
+        contestants = {
+            "ours": ours(stack, place, source, buf_size),
+            BARE_NAME: bare(stack, buf_size),
+            **peers,
+        }
+        fresh = {name: afresh(place, contestant) for name, contestant in contestants.items()}
+        yield Row(1, f"upload of 30 MB, {what}, one core", "MB/s", "higher", fresh, goals)
+
+
+def afresh(place: Path, contestant: Contestant) -> Contestant:
+    """Have the copies of earlier rounds removed first: to replace one takes time."""
+
+    def measured() -> float:
+        for file in place.iterdir():
+            if file.name != SOURCE:
+                file.unlink()
+        return contestant()
+
+    return measured
+
+
+def ours(stack: contextlib.ExitStack, place: Path, source: Path, buf_size: int) -> Contestant:
+    arguments = [0, "--dir", place, "--buf-size", buf_size]
+    port = stack.enter_context(running("lab01_udp/server.py", *arguments)).port()
+    return lambda: upload(port, source)
+
+
+def upload(port: int, source: Path) -> float:
+    """Return the MB/s that our client reports."""
+    with running("lab01_udp/client.py", f"127.0.0.1:{port}", source, "ours") as client:
+        return float(client.expect(r"([\d.]+) MB/s")[1])
+
+
+def bare(stack: contextlib.ExitStack, buf_size: int) -> Contestant:
+    port = stack.enter_context(running(BARE, "udp-server")).port()
+    payload = buf_size - len(b"d | 12345 | ")
+    return lambda: rate(BARE, "udp-client", port, -(-SIZE // payload), buf_size)
+
+
+def rate(client: Path, *arguments, **options) -> float:
+    """Return the MB/s of a client that prints its seconds."""
+    with running(client, *arguments, **options) as process:
+        seconds = float(process.expect(r"in ([\d.]+) s")[1])
+        succeed(process)
+        return SIZE / 1e6 / seconds
+
+
+def succeed(process: Script) -> None:
+    """Wait until a process has ended well; raise Failure if it does not."""
+    if process.wait() != 0:
+        raise Failure(process.transcript())
+
+
+# --- Losses ---
+
+
+def lossy(place: Path, loss: float, messages: int) -> Iterator[Row]:
+    """Yield the row of one rate of losses."""
+    source = place / SOURCE
+    source.write_bytes(bytes(messages * 1000))
+    lost = 0
+
+    def ours() -> float:
+        nonlocal lost
+        with LossyRelay(port, loss) as relay:
+            arguments = f"127.0.0.1:{relay.port}", source, "lossy"
+            with running("lab01_udp/client.py", *arguments) as client:
+                seconds = float(client.expect(r"in ([\d.]+) s")[1])
+                succeed(client)
+        lost = relay.lost
+        return seconds
+
+    arguments = [0, "--dir", place, "--buf-size", 1000 + len(b"d | 12345 | ")]
+    with running("lab01_udp/server.py", *arguments) as server:
+        port = server.port()
+        yield Row(
+            1,
+            f"{messages} messages, {loss:.0%} lost each way",
+            "s",
+            "lower",
+            {"ours": ours, OPTIMUM: lambda: RETRY_AFTER * lost},
+            [Goal(OPTIMUM, 1.05)],
+        )
+
+
+class LossyRelay(UdpRelay):
+    """Loses datagrams at random, the same ones in every round, and counts them."""
+
+    def __init__(self, server_port: int, loss: float):
+        self.chance = random.Random(SEED)
+        self.lost = 0
+        super().__init__(server_port, fate=lambda *datagram: self.pass_on(loss))
+
+    def pass_on(self, loss: float) -> list[float]:
+        if self.chance.random() < loss:
+            self.lost += 1
+            return []
+        return [0.0]
+
+
+# --- Peers: TFTP is stop-and-wait too, with blocks of a negotiated size ---
+
+
+def tftpy(stack: contextlib.ExitStack, place: Path, source: Path, blksize: int) -> Contestant:
+    port = stack.enter_context(running(library("tftpy"), "tftpy-server", place)).port()
+    return lambda: rate(PEERS, "tftpy-client", port, blksize, source, "tftpy")
+
+
+def py3tftp(stack: contextlib.ExitStack, place: Path) -> int:
+    """Start the server and return its port."""
+    port = free_port(socket.SOCK_DGRAM)
+    server = running(library("py3tftp"), "py3tftp-server", port, cwd=place)
+    return await_port(stack.enter_context(server), port)
+
+
+def tftpd_hpa(stack: contextlib.ExitStack, place: Path) -> int:
+    """Start the server and return its port."""
+    port = free_port(socket.SOCK_DGRAM)
+    server = running(
+        program("in.tftpd"),
+        *("--foreground", "--create", "--user", user()),
+        *("--address", f"127.0.0.1:{port}", "--secure", place),
+        interpreter=(),
+    )
+    return await_port(stack.enter_context(server), port)
+
+
+def atftpd(stack: contextlib.ExitStack, place: Path) -> int:
+    """Start the server and return its port."""
+    port = free_port(socket.SOCK_DGRAM)
+    server = running(
+        program("atftpd"),
+        *("--daemon", "--no-fork", "--user", user()),
+        *("--bind-address", "127.0.0.1", "--port", port, place),
+        interpreter=(),
+    )
+    return await_port(stack.enter_context(server), port)
+
+
+def user() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def await_port(server: Script, port: int) -> int:
+    """Return the port when the server has bound it; raise Missing if the server ends instead."""
+    wait_until(lambda: is_bound(port) or not server.running, "the server to bind its port")
+    if not server.running:
+        server.wait()
+        raise Missing(f"{server.name.split()[0]} does not run here: {server.err.strip()}")
+    return port
+
+
+def is_bound(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def curl(port: int, source: Path, blksize: int, name: str) -> Contestant:
+    options = ["--silent", "--show-error", "--tftp-blksize", blksize, "--upload-file", source]
+    options += ["--write-out", "in %{time_total} s\n", f"tftp://127.0.0.1:{port}/{name}"]
+    path = program("curl")
+    return lambda: rate(path, *options, interpreter=())
+
+
+def atftp(port: int, source: Path, blksize: int, name: str) -> Contestant:
+    options = ["--option", f"blksize {blksize}", "--put", "--local-file", source]
+    options += ["--remote-file", name, "127.0.0.1", port]
+    path = program("atftp")
+
+    def measured() -> float:
+        begun = time.perf_counter()
+        with running(path, *options, interpreter=()) as process:
+            succeed(process)
+            return SIZE / 1e6 / (time.perf_counter() - begun)
+
+    return measured
+
+
+def pair(client: Callable, server: Callable) -> Callable[..., Contestant]:
+    """Return a peer made of a client and a server of different make."""
+
+    def start(stack: contextlib.ExitStack, place: Path, source: Path, blksize: int) -> Contestant:
+        return client(server(stack, place), source, blksize, server.__name__)
+
+    return start
+
+
+TFTP = {
+    "tftpy": tftpy,
+    "curl to py3tftp": pair(curl, py3tftp),
+    "curl to tftpd-hpa": pair(curl, tftpd_hpa),
+    "atftp to tftpd-hpa": pair(atftp, tftpd_hpa),
+    "atftp to atftpd": pair(atftp, atftpd),
+}

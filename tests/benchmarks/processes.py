@@ -1,0 +1,47 @@
+"""The processes of a benchmark, and where their files are."""
+
+import contextlib
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.benchmarks.measure import Missing
+from tests.harness import ROOT, Script
+
+BARE = Path(__file__).parent / "bare.py"
+PEERS = Path(__file__).parent / "peers.py"
+MEMORY = Path("/dev/shm")  # Linux's tmpfs
+
+
+@contextlib.contextmanager
+def running(script: str | Path, *arguments, **options) -> Iterator[Script]:
+    """Start a script, of a lab if it is named by a string, for the time of a with statement."""
+    process = Script(ROOT / script, *arguments, **options)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def program(name: str) -> Path:
+    """Return the path of an installed program; raise Missing if there is none."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if path is None:
+        raise Missing(f"{name} is not installed")
+    return Path(path)
+
+
+def library(name: str) -> Path:
+    """Return the script that runs an installed library; raise Missing if there is none."""
+    if importlib.util.find_spec(name) is None:
+        raise Missing(f"{name} is not installed")
+    return PEERS
+
+
+@contextlib.contextmanager
+def folder(parent: Path | None = None) -> Iterator[Path]:
+    """A new folder for the time of a with statement."""
+    with tempfile.TemporaryDirectory(prefix="labs-bench-", dir=parent) as name:
+        yield Path(name)
