@@ -48,6 +48,7 @@ class Holder(Place):
             self.records.clear()
         self.records = {key: demoted(record) for key, record in self.records.items()}
         self.doubts.clear()
+        self.bequests.clear()
 
     def install(self, view: View | None) -> None:
         """Step into a newer view, for which bequests were kept until now."""
@@ -238,11 +239,15 @@ class Holder(Place):
         return Copies(self.id, self.view.epoch, next(batches(records), ()))
 
     def replicate(self, copies: Copies) -> Accepted:
-        """Keep copies, if the sender is in the same epoch."""
+        """Keep copies, if the sender is in the same epoch.
+
+        Of what I serve, my own records are right: what a neighbour bequeaths of it may be in doubt.
+        """
         if not self.is_member(copies.to) or copies.epoch != self.view.epoch:
             return Accepted(False, self.view)
         for record in copies.records:
-            merge(self.records, record)
+            if not self.owns(record.key):
+                merge(self.records, record)
             if not self.holds(record.key):
                 self.bequests.add(record.key)
         return Accepted(True)

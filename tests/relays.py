@@ -186,7 +186,7 @@ class TcpRelay:
 
     def release(self, old_connections: bool = True) -> None:
         """Pass everything on again, what has waited first; or leave old connections silent."""
-        if not old_connections:
+        if not old_connections and not self._passing.is_set():  # if it held any
             self._passing = asyncio.Event()
         self._loop.call_soon_threadsafe(self._passing.set)
 

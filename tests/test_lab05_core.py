@@ -395,6 +395,13 @@ def test_a_leaving_node_brings_the_three_up_to_date_who_will_hold_its_arc():
     assert asked == ["host:24", "host:25", "host:26"]
 
 
+def test_an_owner_takes_no_record_of_what_it_serves_from_a_neighbour_that_leaves():
+    node = node_in(view_of([2, 16, 24]), 16)  # serves 3 to 16
+    doubtful = messages.Record("Minsk", messages.EPOCH, None), messages.Record("Kazan", 1, "x")
+    assert node.replicate(messages.Copies(16, 1, doubtful)).accepted  # 3 and 22
+    assert list(node.records) == ["Kazan"]
+
+
 def test_who_lost_its_id_to_another_node_is_no_member():
     node = node_in(view_of([2, 16, 24]), 16)
     others = tuple(chord.Node(id, f"other:{id}") for id in (2, 16, 24))
