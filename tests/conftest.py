@@ -1,6 +1,7 @@
 """Fixtures of the whole suite, and the proof that it leaves nothing behind."""
 
 import random
+import signal
 import threading
 from pathlib import Path
 
@@ -78,11 +79,13 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind():
-    """After the last test: no process of ours, no thread, no temporary file in a lab's folder."""
+    """After the last test: no process of ours, thread, file in a lab's folder or blocked signal."""
     threads = set(threading.enumerate())
     files = set(_lab_files())
     yield
     assert harness.leftovers() == []
+    held_back = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # scripts inherit it
+    assert not held_back & {signal.SIGINT, signal.SIGTERM}
     harness.wait_until(lambda: set(threading.enumerate()) <= threads, "threads to end", 5)
     assert set(_lab_files()) <= files
 
