@@ -43,7 +43,7 @@ class Cluster:
 
     def run(self, until: float) -> None:
         """Let so much time pass."""
-        while (due := min(server.due for server in self.up.values())) <= until:
+        while min(server.due for server in self.up.values()) <= until:
             self.step()
         self.at = until
 
