@@ -376,6 +376,9 @@ def load(path: Path) -> ModuleType:
         spec = importlib.util.spec_from_file_location(name, path)
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(path.parent))
+        for other in path.parent.glob("*.py"):  # another lab may have files of the same name
+            if Path(getattr(sys.modules.get(other.stem), "__file__", other)) != other:
+                del sys.modules[other.stem]
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # scripts hold back what ends them
         try:
             spec.loader.exec_module(module)
