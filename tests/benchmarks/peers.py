@@ -93,8 +93,6 @@ def pysyncobj_node(port: str, *others: str) -> None:
             self.values[key] = value
 
     store = Store()
-    store.waitReady()
-    print("ready", flush=True)
     for line in sys.stdin:
         count, threads = map(int, line.split())
         if not store._isLeader():
