@@ -26,7 +26,7 @@ bench: $(VENV)/bench
 	$(RUN) -m tests.benchmarks $(BENCH)
 
 # The peers that do not come from PyPI.
-DEBIAN_PEERS := tftpd-hpa atftp curl
+DEBIAN_PEERS := tftpd-hpa atftp curl etcd-server
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 bench-peers: $(VENV)/bench
 	@command -v apt-get >/dev/null || { echo "There is no apt-get here; install yourself: $(DEBIAN_PEERS)" >&2; exit 1; }

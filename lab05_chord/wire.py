@@ -4,7 +4,6 @@ import contextlib
 import enum
 import functools
 import inspect
-import operator
 import os
 import random
 import sys
@@ -12,10 +11,10 @@ import threading
 import time
 import types
 import typing
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass
-from functools import lru_cache
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, is_dataclass
+from functools import cache
 
 import chord
 import messages as values
@@ -38,70 +37,69 @@ PROMPT = 100
 
 def to_message(value):
     """Return the protobuf message for a value of messages.py."""
-    plan = _plan(type(value))
-    arguments = dict(zip(plan.plain, plan.get_plain(value), strict=True))
-    for name, inner, repeated in plan.others:
-        field = getattr(value, name)
-        if field is None or inner is None:
-            arguments[name] = field
-        else:
-            arguments[name] = [to_message(i) for i in field] if repeated else to_message(field)
-    return plan.message(**arguments)
+    return _writer(type(value))(value)
 
 
 def from_message(message):
     """Return the value for a protobuf message; raise ValueError if it cannot be one."""
-    plan = _plan(getattr(values, type(message).__name__))
-    arguments = dict(zip(plan.plain, plan.get_plain(message), strict=True))
-    for name, inner, repeated in plan.others:
-        field = getattr(message, name)
-        if repeated:
-            arguments[name] = tuple(map(from_message, field) if inner else field)
-        elif not message.HasField(name):
-            if name not in plan.optional:
-                raise ValueError(f"a message without its {name}")
-            arguments[name] = None
-        else:
-            arguments[name] = from_message(field) if inner else field
-    for name, kind in plan.enums:
-        arguments[name] = kind(arguments[name])
-    return plan.value(**arguments)
+    return _reader(type(message))(message)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """How to turn values of a class into messages and back."""
-
-    value: type
-    message: type
-    plain: list[str]  # fields that are the same in both; enums are integers in messages
-    get_plain: Callable[[object], tuple]
-    enums: list[tuple[str, type]]
-    others: list[tuple[str, type | None, bool]]  # name, class if it is a value, is it a tuple
-    optional: set[str]  # those of others that may be None
+# Both are made of one function for each class, the same as one would write by hand: to go through
+# the fields anew each time would take as long as the rest of a hop.
 
 
-@lru_cache
-def _plan(cls: type) -> _Plan:
-    plain, enums, others, may_be_none = [], [], [], set()
+@cache
+def _writer(cls: type) -> Callable:
+    """Return `lambda it: make(id=it.id, ...)` that makes messages of values of a class."""
+    arguments = []
+    for name, kind, many, _ in _fields(cls):
+        source = f"it.{name}"
+        if is_dataclass(kind):
+            each = f"[to_message(each) for each in {source}]"
+            source = each if many else f"{source} and to_message({source})"
+        arguments.append(f"{name}={source}")
+    return _function(getattr(messages, cls.__name__), arguments)
+
+
+@cache
+def _reader(message: type) -> Callable:
+    """Return `lambda it: make(id=it.id, ...)` that makes values of messages of a class."""
+    cls, arguments = getattr(values, message.__name__), []
+    for name, kind, many, optional in _fields(cls):
+        source = f"it.{name}"
+        if many:
+            each = f"map(from_message, {source})" if is_dataclass(kind) else source
+            source = f"tuple({each})"
+        elif is_dataclass(kind):
+            source = f"from_message({source})"
+        elif issubclass(kind, enum.Enum):
+            source = f"values.{kind.__name__}({source})"
+        if optional:
+            source = f"{source} if it.HasField({name!r}) else None"
+        elif is_dataclass(kind) and not many:
+            source = f"{source} if it.HasField({name!r}) else _miss({name!r})"
+        arguments.append(f"{name}={source}")
+    return _function(cls, arguments)
+
+
+def _miss(name: str) -> None:
+    raise ValueError(f"a message without its {name}")
+
+
+def _function(make: type, arguments: list[str]) -> Callable:
+    return eval(f"lambda it: make({', '.join(arguments)})", globals() | {"make": make})
+
+
+def _fields(cls: type) -> Iterator[tuple[str, type, bool, bool]]:
+    """Yield each field's name and type, whether it is a tuple of those, whether it may be None."""
     hints = typing.get_type_hints(cls)
     for field in fields(cls):
-        name, hint = field.name, hints[field.name]
-        repeated = typing.get_origin(hint) is tuple
-        optional = isinstance(hint, types.UnionType)
-        if repeated or optional:
-            hint = typing.get_args(hint)[0]
-        if repeated or optional or is_dataclass(hint):
-            others.append((name, hint if is_dataclass(hint) else None, repeated))
-            may_be_none |= {name} if optional else set()
-            continue
-        plain.append(name)
-        if issubclass(hint, enum.Enum):
-            enums.append((name, hint))
-    # Asked for two names or more, attrgetter returns a tuple; every object has a class.
-    get = operator.attrgetter(*plain, "__class__", "__class__")
-    message = getattr(messages, cls.__name__)
-    return _Plan(cls, message, plain, lambda it: get(it)[:-2], enums, others, may_be_none)
+        kind = hints[field.name]
+        many, optional = typing.get_origin(kind) is tuple, isinstance(kind, types.UnionType)
+        if many or optional:
+            kind = typing.get_args(kind)[0]
+        yield field.name, kind, many, optional
 
 
 def receiver(rule: Callable) -> Callable:
@@ -148,6 +146,8 @@ class Threads:
         self.joined = joined
         self._lock = threading.Lock()
         self._stubs: dict[str, tuple] = {}
+        # Enough for all that may gather at a time, so that none waits for another's.
+        self._beside = ThreadPoolExecutor(OPERATIONS + ROUTES)
 
     def do(self, rule: Callable, *arguments):
         """Carry out a rule, which may be an `async` one, and return its result."""
@@ -184,18 +184,9 @@ class Threads:
 
     def _gather(self, coroutines: tuple) -> list:
         """Carry out all of them, the first in this thread and the others in threads beside it."""
-        beside = [Future() for _ in coroutines[1:]]
-        for future, coroutine in zip(beside, coroutines[1:], strict=True):
-            work = functools.partial(self._fulfil, future, coroutine)
-            threading.Thread(target=work, daemon=True).start()
+        beside = [self._beside.submit(self.run, coroutine) for coroutine in coroutines[1:]]
         own = [self.run(coroutine) for coroutine in coroutines[:1]]
         return own + [future.result() for future in beside]
-
-    def _fulfil(self, future: Future, coroutine: Coroutine) -> None:
-        try:
-            future.set_result(self.run(coroutine))
-        except Exception as error:  # for who waits for it
-            future.set_exception(error)
 
     def call(self, address: str, method: str, request, timeout: float) -> Wait:
         return Wait(lambda: self._call(address, method, request, timeout))

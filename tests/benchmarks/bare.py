@@ -200,6 +200,37 @@ def grpc_aio_server() -> None:
     asyncio.run(serve())
 
 
+# --- Labs 5 and 6 ---
+
+
+@program
+def grpc_chain() -> None:
+    """Call the servers whose addresses a request consists of, one after the other, and answer."""
+    from concurrent import futures
+    from functools import cache
+
+    import grpc
+
+    messages, services = _text_tools(grpc)
+
+    @cache
+    def stub(address: str):
+        return services.TextToolsStub(grpc.insecure_channel(address))
+
+    class Chain(services.TextToolsServicer):
+        def reverse(self, request, context):
+            for address in request.text.split():
+                stub(address).reverse(messages.ReverseRequest(), timeout=5)
+            return messages.ReverseReply(message="done")
+
+    server = grpc.server(futures.ThreadPoolExecutor(32))
+    services.add_TextToolsServicer_to_server(Chain(), server)
+    port = server.add_insecure_port(f"{HOST}:0")
+    server.start()
+    ready(port)
+    server.wait_for_termination()
+
+
 def _text_tools(grpc) -> tuple:
     """Return (messages, services) of lab 4's .proto."""
     sys.path.insert(0, str(Path(__file__).parent.parent.parent / "lab04_grpc"))

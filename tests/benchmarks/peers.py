@@ -2,6 +2,8 @@
 
 python3 peers.py tftpy-server FOLDER
 python3 peers.py tftpy-client PORT BLKSIZE FILE NAME
+python3 peers.py kademlia-node PORT FIRST-PORT
+python3 peers.py pysyncobj-node PORT OTHER-PORT...
 """
 
 import logging
@@ -41,7 +43,71 @@ def py3tftp_server(port: str) -> None:
     main()
 
 
+def kademlia_node(port: str, first: str) -> None:
+    """Obey lines: join; save FIRST COUNT and get FIRST COUNT, one key after the other."""
+    import asyncio
+
+    from kademlia.network import Server
+
+    async def serve() -> None:
+        server = Server(ksize=3)
+        await server.listen(int(port), interface=HOST)
+        print(f"Listening on {HOST}:{port}", flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            command, *arguments = line.split()
+            if command == "join":
+                await server.bootstrap([(HOST, int(first))])
+                print("joined", flush=True)
+                continue
+            begin, count = map(int, arguments)
+            for i in range(begin, begin + count):
+                if command == "save":
+                    assert await server.set(f"set {i}", "x")
+                else:
+                    assert await server.get(f"set {i}") == "x"
+            print("done", flush=True)
+
+    asyncio.run(serve())
+
+
+def pysyncobj_node(port: str, *others: str) -> None:
+    """Obey lines COUNT THREADS: the leader writes so often, in so many threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pysyncobj import SyncObj, SyncObjConf, replicated
+
+    class Store(SyncObj):
+        def __init__(self):
+            # The times of lab 6; entries go out at once.
+            conf = SyncObjConf(
+                raftMinTimeout=0.15,
+                raftMaxTimeout=0.3,
+                appendEntriesPeriod=0.0499,
+                appendEntriesUseBatch=False,
+            )
+            super().__init__(f"{HOST}:{port}", [f"{HOST}:{other}" for other in others], conf)
+            self.values = {}
+
+        @replicated
+        def set(self, key, value):
+            self.values[key] = value
+
+    store = Store()
+    for line in sys.stdin:
+        count, threads = map(int, line.split())
+        if not store._isLeader():
+            print("not the leader", flush=True)
+            continue
+        begun = time.perf_counter()
+        with ThreadPoolExecutor(threads) as pool:
+            write = lambda i: store.set(f"key{i % 100}", f"{i}", sync=True, timeout=5)  # noqa: E731
+            list(pool.map(write, range(count)))
+        print(f"in {time.perf_counter() - begun:.6f} s", flush=True)
+
+
 PROGRAMS = {
+    "pysyncobj-node": pysyncobj_node,
+    "kademlia-node": kademlia_node,
     "tftpy-server": tftpy_server,
     "tftpy-client": tftpy_client,
     "py3tftp-server": py3tftp_server,
