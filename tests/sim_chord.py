@@ -189,6 +189,7 @@ class World:
         self.members = ()
         self.m = m
         self.key_of = {chord.key_id(str(i), m): str(i) for i in range(500)}  # one key for each id
+        self.arcs: dict[tuple, int] = {}
         self.ports = 0
         self.registry = None
         self.start_registry()
@@ -316,10 +317,21 @@ class World:
         )
 
     def check_owners(self):
-        members = [p.rules for p in self.nodes(paused=True)]
-        for k in self.key_of:
-            owners = [r.id for r in members if r.serves(self.key_of[k])]
-            assert len(owners) <= 1, f"seed {self.seed}: {owners} all own {k} at {self.sim.now}"
+        owned = 0
+        for rules in (p.rules for p in self.nodes(paused=True)):
+            if rules.serves(self.key_of[rules.id]):  # on its arc in any case
+                arc = self.owned_by(rules)
+                assert not owned & arc, (
+                    f"seed {self.seed}: two own {owned & arc:b} at {self.sim.now}"
+                )
+                owned |= arc
+
+    def owned_by(self, rules):
+        """Return the ids of all keys that a node owns, as the bits of an integer."""
+        state = rules.id, rules.served_after
+        if state not in self.arcs:
+            self.arcs[state] = sum(1 << k for k, key in self.key_of.items() if rules.owns(key))
+        return self.arcs[state]
 
     def close(self):
         """Give up what was spawned and has not begun, as at the death of its process."""
