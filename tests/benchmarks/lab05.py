@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import math
 import random
+import socket
 import statistics
 import threading
 import time
@@ -169,10 +170,12 @@ class Kademlia:
 
     def __init__(self, stack: contextlib.ExitStack, count: int):
         peers = library("kademlia")
-        first = free_port()
-        ports = [first, *(free_port() for _ in range(count - 1))]
+        ports = [free_port(socket.SOCK_DGRAM) for _ in range(count)]
         self.nodes = [
-            stack.enter_context(running(peers, "kademlia-node", port, first)) for port in ports
+            stack.enter_context(
+                running(peers, "kademlia-node", port, *(other for other in ports if other != port))
+            )
+            for port in ports
         ]
         for node in self.nodes:
             node.expect("Listening")
