@@ -195,7 +195,9 @@ def test_ctrl_c_and_ctrl_d_at_the_prompt_end_an_interactive_client_with_0(spawn,
     process.expect("> ")
     process.write(key)
     assert process.wait() == 0
-    assert "Traceback" not in process.out and process.out.endswith("\n")
+    assert "Traceback" not in process.out
+    # A terminal drops what is written in the moment in which it makes a signal of a key.
+    assert process.out.endswith("\n") or key == "\x03"
 
 
 @pytest.mark.parametrize("script", INTERACTIVE)
