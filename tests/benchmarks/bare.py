@@ -231,6 +231,44 @@ def grpc_chain() -> None:
     server.wait_for_termination()
 
 
+@program
+def grpc_fan_out() -> None:
+    """Call the servers whose addresses a request consists of, all at once; answer after the first.
+
+    What no leader of three can do without: its followers are called at the same time.
+    """
+    import asyncio
+    from functools import cache
+
+    import grpc
+
+    messages, services = _text_tools(grpc)
+
+    @cache
+    def stub(address: str):
+        return services.TextToolsStub(grpc.aio.insecure_channel(address))
+
+    class FanOut(services.TextToolsServicer):
+        async def reverse(self, request, context):
+            calls = [
+                asyncio.ensure_future(stub(address).reverse(messages.ReverseRequest(), timeout=5))
+                for address in request.text.split()
+            ]
+            if calls:
+                await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            return messages.ReverseReply(message="done")
+
+    async def serve() -> None:
+        server = grpc.aio.server()
+        services.add_TextToolsServicer_to_server(FanOut(), server)
+        port = server.add_insecure_port(f"{HOST}:0")
+        await server.start()
+        ready(port)
+        await server.wait_for_termination()
+
+    asyncio.run(serve())
+
+
 def _text_tools(grpc) -> tuple:
     """Return (messages, services) of lab 4's .proto."""
     sys.path.insert(0, str(Path(__file__).parent.parent.parent / "lab04_grpc"))

@@ -31,6 +31,7 @@ PAUSE = 0.3  # s of calm before a kill, or during an election
 TIMEOUT = 5.0  # s
 THEORY = "the timers alone"
 CALLS = "bare gRPC, 2 calls"
+FAN_OUT = "bare gRPC, a call and 2 at once"  # what a leader cannot do without
 ETCD = "etcd"
 
 text_rpc = load(ROOT / "lab04_grpc/rpc.py")
@@ -206,8 +207,11 @@ def writing(memory: Path | None, one: int, many: int) -> Iterator[Row]:
             "ours": ready(our_target(stack, memory)),
             ETCD: attempt(lambda: ready(etcd_target(stack, memory))),
         }
-        chain = {CALLS: ready(chain_target(stack))} if memory else {}
-        contestants = {n: lambda t=t: p50(t(), one) for n, t in (targets | chain).items()}
+        bare = {}
+        if memory:
+            bare[CALLS] = ready(bare_target(stack, "grpc-chain", 1))
+            bare[FAN_OUT] = ready(bare_target(stack, "grpc-fan-out", 2))
+        contestants = {n: lambda t=t: p50(t(), one) for n, t in (targets | bare).items()}
         goals = [Goal(CALLS, 1.2)] if memory else []
         yield Row(6, f"p50 of a committed write, {place}", "ms", "lower", contestants, goals)
         contestants = {n: lambda t=t: rate(t(), many) for n, t in targets.items()}
@@ -254,12 +258,15 @@ def etcd_target(stack: contextlib.ExitStack, memory: Path | None) -> Target:
     return Target(cluster.ports[cluster.leader()], writer)
 
 
-def chain_target(stack: contextlib.ExitStack) -> Target:
-    first, second = (stack.enter_context(running(BARE, "grpc-chain")).port() for _ in range(2))
+def bare_target(stack: contextlib.ExitStack, program: str, followers: int) -> Target:
+    """Return a bare server that calls so many others, of the same kind, for each request."""
+    servers = [stack.enter_context(running(BARE, program)) for _ in range(1 + followers)]
+    first, *others = (server.port() for server in servers)
 
     def writer(channel):
         stub = text_services.TextToolsStub(channel)
-        request = text_messages.ReverseRequest(text=f"127.0.0.1:{second}")
+        addresses = " ".join(f"127.0.0.1:{port}" for port in others)
+        request = text_messages.ReverseRequest(text=addresses)
         return lambda number: stub.reverse(request, timeout=TIMEOUT)
 
     return Target(first, writer)
