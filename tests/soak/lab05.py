@@ -1,7 +1,6 @@
 """Attacks on lab 5: churn under load, a ring of sixty-four, and thousands of simulated rings."""
 
 import contextlib
-import itertools
 import random
 import threading
 import time
@@ -12,38 +11,30 @@ from tests.harness import spawning, wait_until
 from tests.lab05_ring import Ring, Rpc, assert_all_found, save_some
 from tests.linearizability import search
 from tests.sim_chord import WRITES, Operation, messages
+from tests.soak import clients
 
 HEALING = 60.0  # s for a ring to be whole again, on a busy machine
 KEYS = 12  # in use at a time
 KEY_LIFE = 3.0  # s until others are used; then old ones are only read now and then
 
 
-class Client(threading.Thread):
+class Client(clients.Client):
     """Saves, finds, gets and removes common keys through all nodes, without a pause."""
 
     def __init__(self, rpc, ring, number):
-        super().__init__(daemon=True)
-        self.rpc, self.ring, self.number = rpc, ring, number
-        self.chance = random.Random(number)
-        self.history: list[Operation] = []
-        self.begun = time.monotonic()
+        self.rpc, self.ring = rpc, ring
         self.slowest = 0.0
-        self.stopping = threading.Event()
-        self.start()
+        super().__init__(number, KEY_LIFE)
 
-    def run(self):
-        for count in itertools.count():
-            if self.stopping.is_set():
-                return
-            generation = int((time.monotonic() - self.begun) / KEY_LIFE)
-            kind = self.chance.choice(list(messages.Kind))
-            if self.chance.random() < 0.2:  # what was saved long ago is there still
-                generation = self.chance.randrange(generation + 1)
-                kind = messages.Kind.GET
-            key = f"key {generation} {self.chance.randrange(KEYS)}"
-            nodes = [n for n in list(self.ring.nodes) if n.running and n.id is not None]
-            if not self.ask(self.chance.choice(nodes), kind, key, f"{self.number} {count}"):
-                self.stopping.wait(0.05)
+    def once(self, count, generation):
+        kind = self.chance.choice(list(messages.Kind))
+        if self.chance.random() < 0.2:  # what was saved long ago is there still
+            generation = self.chance.randrange(generation + 1)
+            kind = messages.Kind.GET
+        key = f"key {generation} {self.chance.randrange(KEYS)}"
+        nodes = [n for n in list(self.ring.nodes) if n.running and n.id is not None]
+        if not self.ask(self.chance.choice(nodes), kind, key, f"{self.number} {count}"):
+            self.stopping.wait(0.05)
 
     def ask(self, node, kind, key, text=""):
         """Ask one node; return whether it has answered."""
@@ -61,10 +52,6 @@ class Client(threading.Thread):
         operation.answer(reply, time.monotonic())
         self.slowest = max(self.slowest, operation.returned - operation.called)
         return True
-
-    def stop(self):
-        self.stopping.set()
-        self.join()
 
 
 class Churn:
@@ -130,21 +117,21 @@ def churn(scale):
     with spawning() as spawn, contextlib.closing(Rpc()) as rpc:
         ring = Ring(spawn, 6, m=8)
         churn = Churn(rpc, ring, seed=5)
-        clients = [Client(rpc, ring, number) for number in range(8)]
+        eight = [Client(rpc, ring, number) for number in range(8)]
         end = time.monotonic() + 600 * scale
         try:
             while time.monotonic() < end:
                 churn.once()
         finally:
-            for client in clients:
+            for client in eight:
                 client.stop()
         by_key = defaultdict(list)
-        for client in clients:
+        for client in eight:
             for operation in client.history:
                 by_key[operation.key].append(operation)
         for key in by_key:
-            assert clients[0].ask(churn.running()[0], messages.Kind.GET, key), f"{key} is lost"
-            by_key[key].append(clients[0].history[-1])
+            assert eight[0].ask(churn.running()[0], messages.Kind.GET, key), f"{key} is lost"
+            by_key[key].append(eight[0].history[-1])
         for node in churn.running():
             assert node.err == "", node.transcript()
     check(by_key)
@@ -153,7 +140,7 @@ def churn(scale):
     faults = ", ".join(f"{count} {what}" for what, count in sorted(churn.counts.items()))
     return (
         f"{total} operations on {len(by_key)} keys, {silent} without an answer, 0 wrong; {faults}; "
-        f"slowest answer {max(c.slowest for c in clients):.1f} s, whole after {churn.slowest:.1f} s"
+        f"slowest answer {max(c.slowest for c in eight):.1f} s, whole after {churn.slowest:.1f} s"
     )
 
 

@@ -16,36 +16,28 @@ from tests.harness import spawning, wait_until
 from tests.lab06_cluster import Cluster
 from tests.linearizability import FOREVER, Operation, is_linearizable
 from tests.relays import TcpRelay
+from tests.soak.clients import Client
 
 PATIENCE = 1.0  # s for an answer; the outcome of a write is open then
 KEYS = 4  # in use at a time
 KEY_LIFE = 2.0  # s until others are used
 
 
-class Writer(threading.Thread):
+class Writer(Client):
     """Writes and reads common keys at any server, and notes what it saw and when."""
 
     def __init__(self, cluster, number):
-        super().__init__(daemon=True)
-        self.cluster, self.number = cluster, number
-        self.chance = random.Random(number)
-        self.history: list[Operation] = []
-        self.begun = time.monotonic()
-        self.stopping = threading.Event()
-        self.start()
+        self.cluster = cluster
+        super().__init__(number, KEY_LIFE)
 
-    def run(self):
-        for count in itertools.count():
-            if self.stopping.is_set():
-                return
-            generation = int((time.monotonic() - self.begun) / KEY_LIFE)
-            key = f"{generation} {self.chance.randrange(KEYS)}"
-            server = self.chance.randrange(len(self.cluster.ports))
-            if self.chance.random() < 0.5:
-                self.write(server, key, f"{self.number}-{count}")
-            else:
-                self.read(server, key)
-            self.stopping.wait(0.01)
+    def once(self, count, generation):
+        key = f"{generation} {self.chance.randrange(KEYS)}"
+        server = self.chance.randrange(len(self.cluster.ports))
+        if self.chance.random() < 0.5:
+            self.write(server, key, f"{self.number}-{count}")
+        else:
+            self.read(server, key)
+        self.stopping.wait(0.01)
 
     def write(self, server, key, value):
         called = time.monotonic()
@@ -62,10 +54,6 @@ class Writer(threading.Thread):
         value = reply.value if reply.success else None
         self.history.append(Operation("read", key, value, called, time.monotonic()))
         return True
-
-    def stop(self):
-        self.stopping.set()
-        self.join()
 
 
 class Chaos:
