@@ -10,9 +10,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.harness import ROOT, Script, load, resident, wait_until
+from tests.harness import ROOT, Script, load, resident, spawning, wait_until
 from tests.relays import UdpRelay
-from tests.soak.scripts import spawning
 from tests.test_lab01_scripts import CLIENT, SERVER, RawClient, saved, unfinished
 from tests.test_lab01_simulation import transfer
 

@@ -7,9 +7,8 @@ import socket
 import threading
 import time
 
-from tests.harness import ROOT, load, resident, wait_until
+from tests.harness import ROOT, load, resident, spawning, wait_until
 from tests.relays import TcpRelay
-from tests.soak.scripts import spawning
 from tests.test_lab02_scripts import ANSWERS, CLIENT, SERVER, connect, receive, reset
 
 NUMBERS = [line.split()[0].encode() for line in ANSWERS.splitlines()]
