@@ -53,17 +53,18 @@ class Broker:
     def run(self) -> NoReturn:
         """Route."""
         poller = zmq.Poller()
-        for socket in (self.client_inputs, self.worker_inputs, self.worker_outputs):
+        for socket in (self.worker_inputs, self.worker_outputs, self.client_inputs):
             poller.register(socket, zmq.POLLIN)
         while True:
-            ready = dict(poller.poll(self.patience()))
-            if self.worker_inputs in ready:
-                self.note_subscription()
-            if self.worker_outputs in ready:
-                self.publish(self.worker_outputs.recv())
-            if self.client_inputs in ready:
-                self.receive(self.client_inputs.recv_multipart())
-            self.waiting = [one for one in self.waiting if not self.offer(*one)]
+            for socket, _ in poller.poll(self.patience()):
+                if socket is self.worker_inputs:
+                    self.note_subscription()
+                elif socket is self.worker_outputs:
+                    self.publish(socket.recv())
+                else:
+                    self.receive(socket.recv_multipart())
+            if self.waiting:
+                self.waiting = [one for one in self.waiting if not self.offer(*one)]
 
     def patience(self) -> float | None:
         """Return for how many milliseconds there is nothing to do but wait; None: for ever."""
@@ -93,7 +94,7 @@ class Broker:
 
     def offer(self, envelope: list[bytes], line: bytes) -> bool:
         """Pass a line on and confirm it to its client; return False if a worker may still come."""
-        if any(line.startswith(topic) for topic in self.topics):
+        if line.startswith(tuple(self.topics)):
             self.worker_inputs.send(line)
             confirmation = "accepted"
         elif time.monotonic() < self.grace_ends and len(self.waiting) < MAX_WAITING:
