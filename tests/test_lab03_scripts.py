@@ -392,7 +392,14 @@ def test_a_client_whose_output_nobody_reads_ends_with_the_next_answer_to_anybody
 
 
 @pytest.mark.ours
-@pytest.mark.parametrize("order", [*itertools.permutations(["server", "prime", "gcd", "client"])])
+@pytest.mark.parametrize(
+    "order",
+    [
+        order
+        for order in itertools.permutations(["server", "prime", "gcd", "client"])
+        if order.index("prime") < order.index("gcd")  # the two are one program but for the keyword
+    ],
+)
 def test_the_first_commands_are_answered_whatever_the_order_of_starting(spawn, order):
     parts = Parts(spawn)
     started = {}
