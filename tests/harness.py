@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -326,6 +326,16 @@ class Script:
         if self.err_stream is not self.out_stream:
             parts += [f"! {line}" for line in self.err.splitlines()]
         return "\n".join(parts)
+
+
+@contextlib.contextmanager
+def running(script: str | Path, *args, **options) -> Iterator[Script]:
+    """Start a script, of a lab if it is named by a string, for the time of a with statement."""
+    process = Script(ROOT / script, *args, **options)
+    try:
+        yield process
+    finally:
+        process.stop()
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.measure import Contestant, Goal, Missing, Row, attempt, one_core
-from tests.benchmarks.processes import BARE, MEMORY, PEERS, folder, library, program, running
-from tests.harness import Failure, Script, free_port, wait_until
+from tests.benchmarks.processes import BARE, MEMORY, PEERS, folder, library, program
+from tests.harness import ROOT, Failure, Script, free_port, load, running, wait_until
 from tests.relays import UdpRelay
 
 SIZE = 30_000_000  # bytes of the file
@@ -23,14 +23,26 @@ RETRY_AFTER = 0.5  # s
 # Losses in each direction, and how many data messages then take some three seconds.
 LOSSES = {0.01: 400, 0.05: 60, 0.20: 12}
 SEED = 3
+MESSAGES = 20_000
 BARE_NAME = "bare datagrams"
 OPTIMUM = "0.5 s for each loss"
+
+stop_and_wait = load(ROOT / "lab01_udp/stop_and_wait.py")
 
 
 def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
     memory = MEMORY if MEMORY.is_dir() else None
     kind = "tmpfs" if memory else "the disk of temporary files"
     ahead = [Goal(name, 1.0) for name in TFTP]
+    with one_core(), contextlib.ExitStack() as servers:
+        port = servers.enter_context(running(BARE, "udp-server")).port()
+        yield Row(
+            1,
+            "a message of 1024 bytes and its ack, without a socket or a file, one core",
+            "us",
+            "lower",
+            {"ours": protocol_time, BARE_NAME: lambda: bare_time(port)},
+        )
     with one_core(), folder(memory) as place:
         goals = [Goal(BARE_NAME, 0.75), Goal("tftpy", 1.0)]
         yield from uploads(place, 1024, 1024, f"buf_size 1024, files on {kind}", goals)
@@ -43,6 +55,35 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
             yield from uploads(place, LARGEST, TFTP_MAX, what, [Goal(BARE_NAME, 0.2)])
         for loss, messages in LOSSES.items():
             yield from lossy(place, loss, messages)
+
+
+def protocol_time() -> float:
+    """Return what Sender and Receiver alone take of the time of a message, in microseconds."""
+    data, address = bytes(1000), ("127.0.0.1", 1)
+    sender = stop_and_wait.Sender("name", len(data) * MESSAGES)
+    receiver = stop_and_wait.Receiver(lambda name, size: Nowhere(), lambda address: 1024)
+    begun = time.perf_counter()
+    message = sender.start(time.monotonic())
+    while sender.receive(receiver.receive(message, address, time.monotonic())):
+        if sender.finished:
+            break
+        message = sender.data(data[: sender.room], time.monotonic())
+    return (time.perf_counter() - begun) / MESSAGES * 1e6
+
+
+class Nowhere:
+    """An upload that keeps nothing."""
+
+    def write(self, data) -> None:
+        pass
+
+    save = discard = lambda self: None
+
+
+def bare_time(port: int) -> float:
+    """Return the time of a bare datagram and its answer, in microseconds."""
+    with running(BARE, "udp-client", port, MESSAGES, 1024) as client:
+        return float(client.expect(r"in ([\d.]+) s")[1]) / MESSAGES * 1e6
 
 
 def uploads(place: Path, buf_size: int, blksize: int, what: str, goals: list[Goal]):

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.benchmarks.measure import Contestant, Goal, Missing, Row, attempt, one_core
-from tests.benchmarks.processes import BARE, running
-from tests.harness import ROOT, load
+from tests.benchmarks.processes import BARE
+from tests.harness import ROOT, load, running
 
 REQUEST = b"15492781\n"
 COUNT = 5000  # requests in a round

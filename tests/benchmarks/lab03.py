@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import zmq
 
 from tests.benchmarks.measure import Goal, Row, one_core
-from tests.benchmarks.processes import BARE, running
-from tests.harness import free_port, wait_until
+from tests.benchmarks.processes import BARE
+from tests.harness import free_port, running, wait_until
 
 LINE = b"gcd 1071 462"
 COUNT = 2000  # commands in a round
@@ -60,8 +60,10 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
                 servers.enter_context(one_core())
             context = servers.enter_context(zmq.Context())  # with a thread, on these cores
             brokers = {
-                "ours": ours(servers),
-                MINIMAL: minimal(servers),
+                "ours": pipeline(servers, our_broker, our_worker),
+                MINIMAL: pipeline(servers, bare_broker, bare_worker),
+                "minimal broker, our worker": pipeline(servers, bare_broker, our_worker),
+                "our broker, echoing worker": pipeline(servers, our_broker, bare_worker),
                 "zmq.proxy, REQ/REP": (start(servers, "zmq-proxy", free_port()), None),
                 "REQ/REP echo": (start(servers, "zmq-echo"), None),
             }
@@ -78,20 +80,28 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
             yield Row(3, what, "1/s", "higher", contestants(rate), [Goal(MINIMAL, 0.75)])
 
 
-def ours(stack: contextlib.ExitStack) -> tuple[int, int]:
-    """Start server and worker, and return the ports of the clients."""
-    ports = [free_port() for _ in range(4)]
-    stack.enter_context(running("lab03_zmq/server.py", *ports)).expect("Listening on")
-    stack.enter_context(running("lab03_zmq/gcd.py", *ports[2:])).expect("Ready for")
-    return ports[0], ports[1]
-
-
-def minimal(stack: contextlib.ExitStack) -> tuple[int, int]:
+def pipeline(stack: contextlib.ExitStack, broker: Callable, worker: Callable) -> tuple[int, int]:
     """Start broker and worker, and return the ports of the clients."""
     ports = [free_port() for _ in range(4)]
-    start(stack, "zmq-broker", *ports)
-    start(stack, "zmq-worker", *ports[2:])
+    broker(stack, *ports)
+    worker(stack, *ports[2:])
     return ports[0], ports[1]
+
+
+def our_broker(stack: contextlib.ExitStack, *ports: int) -> None:
+    stack.enter_context(running("lab03_zmq/server.py", *ports)).expect("Listening on")
+
+
+def our_worker(stack: contextlib.ExitStack, *ports: int) -> None:
+    stack.enter_context(running("lab03_zmq/gcd.py", *ports)).expect("Ready for")
+
+
+def bare_broker(stack: contextlib.ExitStack, *ports: int) -> None:
+    start(stack, "zmq-broker", *ports)
+
+
+def bare_worker(stack: contextlib.ExitStack, *ports: int) -> None:
+    start(stack, "zmq-worker", *ports)
 
 
 def start(stack: contextlib.ExitStack, program: str, *arguments) -> int:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.benchmarks.measure import Goal, Row
-from tests.benchmarks.processes import BARE, running
-from tests.harness import ROOT, load
+from tests.benchmarks.processes import BARE
+from tests.harness import ROOT, load, running
 
 COUNT = 1000  # calls in a round
 MESSAGES = 5000  # in a round's streams

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.benchmarks.measure import Goal, Row, attempt
-from tests.benchmarks.processes import BARE, library, running
-from tests.harness import ROOT, free_port, load, wait_until
+from tests.benchmarks.processes import BARE, library
+from tests.harness import ROOT, free_port, load, running, wait_until
 
 FINDS = 200  # in a round
 SAVES = 100  # in a round
@@ -20,8 +20,10 @@ CLIENTS = 16
 OPERATIONS = 640  # in a round, of all clients together
 TIMEOUT = 10.0  # s
 CALLS = "bare gRPC, as many calls"
+KADEMLIA = "kademlia, k = 3"
 
 wire = load(ROOT / "lab05_chord/wire.py")
+REPLICAS = wire.chord.REPLICAS
 messages, services = wire.messages, wire.services
 text_rpc = load(ROOT / "lab04_grpc/rpc.py")
 text_messages, text_services = text_rpc.compile_proto("service.proto")
@@ -38,10 +40,11 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
         contestants = {"ours": lambda: saves(ring), CALLS: lambda: saves(ring, bare)}
         yield Row(5, what, "ms", "lower", contestants)
     with contextlib.ExitStack() as servers:
-        ring = Ring(servers, 16, 6)
+        ring, bare = Ring(servers, 16, 6), Bare(servers, 16)
         kademlia = attempt(lambda: Kademlia(servers, 16).rate)
-        yield rate("sets", "save", ring, kademlia)
-        yield rate("gets", "get", ring, kademlia)
+        for clients in (1, CLIENTS):
+            yield rate("sets", "save", ring, bare, kademlia, clients)
+            yield rate("gets", "get", ring, bare, kademlia, clients)
     with contextlib.ExitStack() as servers:
         ring = Ring(servers, 64, 8)
         yield p50(ring)
@@ -64,11 +67,18 @@ def hops(ring: "Ring") -> Row:
     return Row(5, what, "hops", "lower", contestants, [Goal("log2(n) / 2 + 1", 1.0)])
 
 
-def rate(what: str, method: str, ring: "Ring", kademlia: Callable) -> Row:
-    """Each side's clients set keys, or get those that were set."""
-    contestants = {"ours": lambda: ring.rate(method), "kademlia, k = 3": lambda: kademlia(method)}
-    what = f"{what}, {len(ring.stubs)} nodes, {CLIENTS} clients"
-    return Row(5, what, "1/s", "higher", contestants, [Goal("kademlia, k = 3", 1.0)])
+def rate(
+    what: str, method: str, ring: "Ring", bare: "Bare", kademlia: Callable, clients: int
+) -> Row:
+    """Clients at as many nodes set keys, or get those that were set."""
+    copies = REPLICAS if method == "save" else 0
+    contestants = {
+        "ours": lambda: ring.rate(method, clients),
+        CALLS: lambda: bare.rate([path for _, path in ring.work], copies, clients),
+        KADEMLIA: lambda: kademlia(method, clients),
+    }
+    what = f"{what}, {len(ring.stubs)} nodes, {clients} client{'s' if clients > 1 else ''}"
+    return Row(5, what, "1/s", "higher", contestants, [Goal(KADEMLIA, 1.0)])
 
 
 class Ring:
@@ -124,24 +134,13 @@ class Ring:
         """Return the median time of a find, in ms."""
         return median_time(lambda key, path: self.find(path[0], key), self.work)
 
-    def rate(self, method: str) -> float:
+    def rate(self, method: str, clients: int) -> float:
         """Return the operations per second of clients, each at a node of its own."""
         if method == "save":
             self.saved += OPERATIONS
-        share = OPERATIONS // CLIENTS
-
-        def client(number: int) -> None:
-            first = self.saved - OPERATIONS + number * share
-            for i in range(first, first + share):
-                getattr(self, method)(number, f"set {i}")
-
-        threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
-        begun = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return OPERATIONS / (time.perf_counter() - begun)
+        first = self.saved - OPERATIONS
+        keys = [f"set {i}" for i in range(first, first + OPERATIONS)]
+        return rate_of(lambda number, key: getattr(self, method)(number, key), keys, clients)
 
 
 class Bare:
@@ -164,6 +163,14 @@ class Bare:
         """Return the median time that the calls of a find take, in ms."""
         return median_time(self.call, [(path,) for path in paths])
 
+    def rate(self, paths: list[list[int]], copies: int, clients: int) -> float:
+        """Return how often per second clients have the calls of a find, and of copies, made."""
+        work = [
+            path + sorted(set(range(copies + len(path))) - set(path))[:copies] for path in paths
+        ]
+        work = list(itertools.islice(itertools.cycle(work), OPERATIONS))
+        return rate_of(lambda number, path: self.call(path), work, clients)
+
 
 class Kademlia:
     """Nodes of the kademlia package; a client is in the process of each, as its users do it."""
@@ -184,17 +191,33 @@ class Kademlia:
             node.expect("joined")
         self.saved = 0
 
-    def rate(self, method: str) -> float:
+    def rate(self, method: str, clients: int) -> float:
         """Return the operations per second of the clients together."""
         if method == "save":
             self.saved += OPERATIONS
-        share = OPERATIONS // CLIENTS
+        share = OPERATIONS // clients
         begun = time.perf_counter()
-        for number, node in enumerate(self.nodes[:CLIENTS]):
+        for number, node in enumerate(self.nodes[:clients]):
             node.send(f"{method} {self.saved - OPERATIONS + number * share} {share}")
-        for node in self.nodes[:CLIENTS]:
-            node.expect("done")
+        for node in self.nodes[:clients]:
+            node.expect("done", timeout=60)
         return OPERATIONS / (time.perf_counter() - begun)
+
+
+def rate_of(operation: Callable, work: list, clients: int) -> float:
+    """Let clients, numbered from 0, do their shares of the work; return how much per second."""
+
+    def client(number: int) -> None:
+        for one in work[number::clients]:
+            operation(number, one)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(work) / (time.perf_counter() - begun)
 
 
 def saves(ring: Ring, bare: Bare | None = None) -> float:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from tests.benchmarks import elections
 from tests.benchmarks.measure import Goal, Row, attempt
-from tests.benchmarks.processes import BARE, MEMORY, folder, library, program, running
-from tests.harness import PATIENCE, ROOT, Failure, Script, free_port, load, wait_until
+from tests.benchmarks.processes import BARE, MEMORY, folder, library, program
+from tests.harness import PATIENCE, ROOT, Failure, Script, free_port, load, running, wait_until
 from tests.lab06_cluster import Cluster, messages, rpc, services
 
 grpc = rpc.grpc

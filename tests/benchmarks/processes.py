@@ -1,4 +1,4 @@
-"""The processes of a benchmark, and where their files are."""
+"""The programs of a benchmark, and where their files are."""
 
 import contextlib
 import importlib.util
@@ -8,21 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.benchmarks.measure import Missing
-from tests.harness import ROOT, Script
 
 BARE = Path(__file__).parent / "bare.py"
 PEERS = Path(__file__).parent / "peers.py"
 MEMORY = Path("/dev/shm")  # Linux's tmpfs
-
-
-@contextlib.contextmanager
-def running(script: str | Path, *arguments, **options) -> Iterator[Script]:
-    """Start a script, of a lab if it is named by a string, for the time of a with statement."""
-    process = Script(ROOT / script, *arguments, **options)
-    try:
-        yield process
-    finally:
-        process.stop()
 
 
 def program(name: str) -> Path:

@@ -6,16 +6,15 @@ import time
 
 import grpc
 
-from tests.harness import ROOT, Script, free_port, load, resident, wait_until
+from tests.harness import ROOT, free_port, load, resident, running, wait_until
 from tests.relays import TcpRelay
 
-LAB = ROOT / "lab04_grpc"
 LIMIT = 4 << 20  # bytes of a message, gRPC's own
 PATIENCE = 60.0  # s, for a call
 FLAT = 32 << 20  # bytes: what a server may keep of a thousand streams
 TOO_LONG = "Too long: a text and its answer may have 4 MB each"
 END = 'message: "enod"\n\n'
-messages, services = load(LAB / "rpc.py").compile_proto("service.proto")
+messages, services = load(ROOT / "lab04_grpc/rpc.py").compile_proto("service.proto")
 
 
 class Streams:
@@ -52,16 +51,6 @@ class Streams:
         self.channel.close()
 
 
-@contextlib.contextmanager
-def running(name: str, *args):
-    """A script of the lab, which ends with the block."""
-    script = Script(LAB / name, *args)
-    try:
-        yield script
-    finally:
-        script.stop()
-
-
 def reverse(stub, text: str) -> str:
     return stub.reverse(messages.ReverseRequest(text=text), timeout=PATIENCE).message
 
@@ -69,7 +58,7 @@ def reverse(stub, text: str) -> str:
 def streams(scale: float) -> str:
     """Calls go on beside idle streams; streams that are cut midway leave nothing behind."""
     count, rounds, sizes = max(10, round(1000 * scale)), 4, []
-    with running("server.py", 0) as server, TcpRelay(server.port()) as relay:
+    with running("lab04_grpc/server.py", 0) as server, TcpRelay(server.port()) as relay:
         target = "{}:{}".format(*relay.server)
         with grpc.insecure_channel(target) as channel:
             stub = services.TextToolsStub(channel)
@@ -83,7 +72,7 @@ def streams(scale: float) -> str:
                     relay.cut()
                     assert cut.broken() == count
                 for _ in range(5):
-                    with running("client.py", target) as client:
+                    with running("lab04_grpc/client.py", target) as client:
                         client.send("isprime" + " 9223372036854775783" * 40_000)
                         client.expect("is prime$")
                         client.kill()
@@ -105,10 +94,10 @@ def sizes(scale: float) -> str:
     # Three bytes of the answer for each two of the text: here only the answer is too long.
     commands += [f"split {'x ' * (LIMIT // 3 + more)}" for more in (-100, 0, 100)]
     answered = refused = 0
-    with running("server.py", 0) as server:
+    with running("lab04_grpc/server.py", 0) as server:
         target = f"127.0.0.1:{server.port()}"
         for command in commands:
-            with running("client.py", target) as client:
+            with running("lab04_grpc/client.py", target) as client:
                 client.write(f"{command}\nreverse done\n")
                 wait_until(lambda out=client.out_stream: out.text.endswith(END), "the next answer")
                 lines = client.out.removesuffix(END).splitlines()
@@ -125,9 +114,9 @@ def sizes(scale: float) -> str:
 def restarts(scale: float) -> str:
     """The server is killed in the middle of a stream and restarted; one session goes on."""
     rounds, port, slowest = max(1, round(10 * scale)), free_port(), 0.0
-    with running("client.py", f"127.0.0.1:{port}") as client:
+    with running("lab04_grpc/client.py", f"127.0.0.1:{port}") as client:
         for number in range(rounds):
-            with running("server.py", port) as server:
+            with running("lab04_grpc/server.py", port) as server:
                 server.port()
                 begun = time.monotonic()
 
