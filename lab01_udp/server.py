@@ -231,8 +231,14 @@ def main(argv: list[str] | None = None) -> int:
         setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     args = parse_args(argv)
     signals = []  # an exception instead could come between a file and its session
+
+    def stop(signum, frame) -> None:
+        signals.append(signum)
+        for other in STOP_SIGNALS:  # each further one would have recvfrom wait anew
+            signal.signal(other, signal.SIG_IGN)
+
     for signum in STOP_SIGNALS:
-        signal.signal(signum, lambda signum, frame: signals.append(signum))
+        signal.signal(signum, stop)
     allow_open_files(MAX_SESSIONS + 100)
     host = f"[{args.host}]" if ":" in args.host else args.host
     try:
@@ -246,8 +252,6 @@ def main(argv: list[str] | None = None) -> int:
     with sock:
         say(f"Listening on {host}:{sock.getsockname()[1]}")
         serve(sock, receiver, signals)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
     receiver.abandon_all()
     return 0
 
