@@ -165,10 +165,10 @@ class Bare:
 
     def rate(self, paths: list[list[int]], copies: int, clients: int) -> float:
         """Return how often per second clients have the calls of a find, and of copies, made."""
-        work = [
-            path + sorted(set(range(copies + len(path))) - set(path))[:copies] for path in paths
-        ]
-        work = list(itertools.islice(itertools.cycle(work), OPERATIONS))
+        everybody = range(len(self.stubs))
+        others = [[number for number in everybody if number not in path] for path in paths]
+        calls = [path + other[:copies] for path, other in zip(paths, others, strict=True)]
+        work = list(itertools.islice(itertools.cycle(calls), OPERATIONS))
         return rate_of(lambda number, path: self.call(path), work, clients)
 
 
