@@ -1,8 +1,9 @@
 """Tell TCP clients which numbers are prime: python3 server.py 5555
 
 The main thread accepts connections and puts them into a queue. Worker threads take them from there;
-each waits for all of its connections and the queue at once, so that a handful of threads serves any
-number of clients and an idle client costs none of them.
+each waits for all of its connections and the queue at once, and for the queue alone while it has no
+connection, so that a handful of threads serves any number of clients and an idle client costs none
+of them.
 
 A number that takes long to test goes with its connection through one more thread, the slow lane,
 and back through the queue of the new connections: so it keeps no worker, and clients who ask for
@@ -30,8 +31,8 @@ import sys
 import time
 from collections.abc import Iterator
 from multiprocessing import get_context
-from queue import SimpleQueue
-from threading import Lock, Thread
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 from primes import is_prime
 
@@ -124,8 +125,6 @@ def reply_to(token: bytes) -> bytes:
 class Worker(Thread):
     """Serves the connections that it takes from the queue, all at once."""
 
-    taking = Lock()  # for one worker at a time to look into the queue, and none to wait for it
-
     def __init__(self, queue, slow: SimpleQueue):
         super().__init__()
         self.queue = queue
@@ -138,6 +137,9 @@ class Worker(Thread):
 
     def run(self) -> None:
         while not self.stopping:
+            if len(self.selector.get_map()) == 1:  # only the queue: one of those who wait wakes
+                self.begin(self.queue.get())
+                continue
             for key, events in self.selector.select(self.patience()):
                 if key.data is None:
                     self.take()
@@ -158,10 +160,10 @@ class Worker(Thread):
 
     def take(self) -> None:
         """Take one connection from the queue, unless another worker is faster."""
-        with self.taking:
-            if not select.select([self.reader], [], [], 0)[0]:
-                return
-            state = self.queue.get()
+        with contextlib.suppress(Empty):
+            self.begin(self.queue.get(block=False))
+
+    def begin(self, state: tuple | None) -> None:
         if state is None:
             self.stopping = True
         else:

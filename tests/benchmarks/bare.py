@@ -6,6 +6,7 @@
 A server prints a line with its port when it is ready, a client its seconds at the end.
 """
 
+import contextlib
 import socket
 import sys
 import threading
@@ -65,6 +66,27 @@ def tcp_echo() -> None:
             sock, _ = listener.accept()
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=_echo, args=(sock,), daemon=True).start()
+
+
+@program
+def tcp_queue_echo() -> None:
+    """The same with eight threads, which take the connections from a multiprocessing.Queue."""
+    import multiprocessing
+
+    queue = multiprocessing.get_context("fork").Queue()
+
+    def work() -> None:
+        while True:
+            with contextlib.suppress(ConnectionError):
+                _echo(socket.socket(fileno=queue.get()))
+
+    for _ in range(8):
+        threading.Thread(target=work, daemon=True).start()
+    with socket.create_server((HOST, 0), backlog=1024) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ready(listener.getsockname()[1])
+        while True:
+            queue.put(listener.accept()[0].detach())
 
 
 def _echo(sock: socket.socket) -> None:

@@ -9,6 +9,7 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from tests.benchmarks.measure import Contestant, Goal, Missing, Row, attempt, one_core
 from tests.benchmarks.processes import BARE
@@ -18,6 +19,7 @@ REQUEST = b"15492781\n"
 COUNT = 5000  # requests in a round
 CONNECTIONS = 500  # in a round
 DIVISIONS = 1_000_000  # in a round
+OURS = "lab02_tcp_threads/server.py"
 NUMBERS = load(ROOT / "lab02_tcp_threads/client.py").NUMBERS
 BARE_NAME = "a thread for each, echoing"
 P50 = [Goal(BARE_NAME, 1.3)]
@@ -29,9 +31,12 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
         with contextlib.ExitStack() as pinned:
             if cores == "one core":
                 pinned.enter_context(one_core())
+            start = partial(run_server, pinned)
             ports = {
-                "ours": pinned.enter_context(running("lab02_tcp_threads/server.py", 0)).port(),
-                BARE_NAME: pinned.enter_context(running(BARE, "tcp-echo")).port(),
+                "ours": start(OURS, 0),
+                BARE_NAME: start(BARE, "tcp-echo"),
+                "ours with one worker": start(OURS, 0, "--workers", 1),
+                "8 threads behind a queue, echoing": start(BARE, "tcp-queue-echo"),
             }
 
             def row(what: str, unit: str, measured: Callable, goals, cores=cores, ports=ports):
@@ -45,6 +50,11 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
             yield row("8 connections, requests", "1/s", lambda p: rate(p, 8), RATE)
             yield row("a connection for each request, requests", "1/s", connect_rate, RATE)
     yield from primality()
+
+
+def run_server(stack: contextlib.ExitStack, *command) -> int:
+    """Run a server for as long as the stack is open; return its port."""
+    return stack.enter_context(running(*command)).port()
 
 
 # --- Requests ---
