@@ -1,7 +1,7 @@
 """Send a file over UDP, reliably: python3 client.py localhost:12300 path/to/file name-on-server
 
 Exit status: 0 the server has saved the file, 1 it has not, 2 wrong arguments, 130 interrupted.
-The protocol is in stop_and_wait.py.
+The protocol is in stop_and_wait.py, its messages are in messages.py.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import sys
 import time
 from typing import BinaryIO
 
-from stop_and_wait import MAX_DATAGRAM, Sender, TransferFailed, is_plain_name
+from messages import MAX_DATAGRAM, is_plain_name
+from stop_and_wait import Sender, TransferFailed
 
 SILENCE = 0.05  # s without a datagram, after which the time until the next retry is looked up
 PROGRESS_EVERY = 0.2  # s

@@ -1,125 +1,34 @@
 """Receive files over UDP, reliably: python3 server.py 12300
 
 Each file appears in the current directory (or --dir) under the name that its client gave it, and
-only when it is complete and on disk. The protocol is in stop_and_wait.py.
+only when it is complete and on disk: files.py. The protocol is in stop_and_wait.py, its messages
+are in messages.py.
 """
 
 import argparse
 import contextlib
-import errno
-import fcntl
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import struct
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TextIO
 
-from stop_and_wait import MAX_DATAGRAM, MAX_SESSIONS, Receiver, Refused
+from files import Folder
+from messages import MAX_DATAGRAM, Refused
+from stop_and_wait import MAX_SESSIONS, Receiver
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK = 0.2  # s: how late a session may be found to have expired
 RECEIVE_BUFFER = 4 << 20  # bytes: one datagram each of 64 clients, where the system allows that
-SYNC_EVERY = 32 << 20  # bytes: so that the last fsync, before the last ack, is short for any size
-WRITE_BACK_EVERY = 8 << 20  # bytes: so that the disk works while we receive
-WRITE_BUFFER = 32 << 10  # bytes: what is larger goes straight through it
-TEMPORARY = ".upload-"  # prefix of an unfinished file's name
 UNKNOWN_MTU = 1500  # bytes: Ethernet
 IPV4_UDP_HEADERS = 28  # bytes
 IPV6_UDP_HEADERS = 48  # bytes
 LINUX_IP_MTU, LINUX_IPV6_MTU = 14, 24  # <linux/in.h>, <linux/in6.h>
-
-
-class FileUpload:
-    """An Upload into a folder, under a temporary name until it is whole.
-
-    The temporary file stays locked while its server lives: so the next start knows what kill -9
-    has left behind from what another server in the same folder is just receiving.
-    """
-
-    def __init__(self, folder: Path, filename: str, mode: int):
-        fd, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
-        self._file = open(fd, "wb", buffering=WRITE_BUFFER)  # noqa: SIM115
-        self._temporary = Path(name)
-        self._final = folder / filename
-        self._size = self._begun = self._synced = 0  # bytes: written, on their way to disk, on it
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        os.fchmod(fd, mode)
-
-    def write(self, data: bytes) -> None:
-        self._size += self._file.write(data)
-        if self._size - self._synced >= SYNC_EVERY:
-            self._sync()
-        elif self._size - self._begun >= WRITE_BACK_EVERY:
-            self._begin_write_back()
-
-    def _sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._begun = self._synced = self._size
-
-    def _begin_write_back(self) -> None:
-        """Have the system begin to write to disk; the fsync in the end then finds little left."""
-        if hasattr(os, "posix_fadvise"):  # not on macOS
-            unwanted = self._begun, self._size - self._begun, os.POSIX_FADV_DONTNEED
-            os.posix_fadvise(self._file.fileno(), *unwanted)
-        self._begun = self._size
-
-    def save(self) -> None:
-        self._sync()
-        os.replace(self._temporary, self._final)
-        self._file.close()
-        sync_folder(self._final.parent)
-        say(f"Saved {self._final.name}: {self._size} bytes")
-
-    def discard(self) -> None:
-        with contextlib.suppress(OSError):  # the folder is not ours any more
-            self._temporary.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a full disk: what is buffered goes nowhere
-            self._file.close()
-
-
-class Folder:
-    """Where the files go."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        umask = os.umask(0)
-        os.umask(umask)
-        self._mode = 0o666 & ~umask
-        self._remove_remains()
-
-    def _remove_remains(self) -> None:
-        """Remove the unfinished files of servers that were killed."""
-        for path in filter(Path.is_file, self._path.glob(TEMPORARY + "*")):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-
-    def create(self, filename: str, total_size: int) -> FileUpload:
-        """Begin an upload; raise OSError if it could not end well."""
-        if filename.startswith(TEMPORARY):
-            raise OSError(errno.EPERM, "the name is reserved")
-        if (self._path / filename).is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if total_size > shutil.disk_usage(self._path).free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return FileUpload(self._path, filename, self._mode)
-
-
-def sync_folder(path: Path) -> None:
-    """Have the names in a folder on disk too."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def path_buf_size(address: tuple) -> int:
@@ -247,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"server.py: cannot listen on {host}:{args.port}: {error}", file=sys.stderr)
         return 1
     fixed = args.buf_size
-    folder = Folder(args.dir)
+    folder = Folder(args.dir, lambda name, size: say(f"Saved {name}: {size} bytes"))
     receiver = Receiver(folder.create, (lambda address: fixed) if fixed else path_buf_size)
     with sock:
         say(f"Listening on {host}:{sock.getsockname()[1]}")

@@ -40,6 +40,7 @@ OTHERS = [
 ]
 INTERACTIVE = [script for script, _ in OTHERS if script.lower().endswith("client.py")][2:]
 CORES = [
+    "lab01_udp/messages.py",
     "lab01_udp/stop_and_wait.py",
     "lab05_chord/chord.py",
     "lab05_chord/holder.py",
@@ -53,7 +54,7 @@ CORES = [
 ]
 PURE = {
     *("bisect", "collections", "dataclasses", "enum", "functools", "itertools", "math", "typing"),
-    *("abc", "heapq", "operator", "zlib"),
+    *("abc", "heapq", "operator", "re", "zlib"),
 }
 
 

@@ -10,6 +10,7 @@ from tests.harness import ROOT, load
 
 pytestmark = pytest.mark.ours
 core = load(ROOT / "lab01_udp/stop_and_wait.py")
+messages = load(ROOT / "lab01_udp/messages.py")
 DERANDOMIZED = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 
 
@@ -72,7 +73,7 @@ def receiver(uploads):
     ],
 )
 def test_a_start_message_is_cut_from_both_ends(datagram, expected):
-    start = core.decode_start(datagram)
+    start = messages.decode_start(datagram)
     assert (start.seqno0, start.filename, start.total_size, start.delimiter) == expected
     assert start.encode() == datagram
 
@@ -117,12 +118,12 @@ def test_a_malformed_or_dangerous_start_message_is_refused(receiver, uploads, da
     st.integers(0, 10**18 - 1),
     st.text(st.sampled_from('a| ."~'), min_size=1, max_size=12) | st.just("n" * 255),
     st.integers(0, 10**18 - 1),
-    st.sampled_from(core.DELIMITERS),
+    st.sampled_from(messages.DELIMITERS),
 )
 def test_every_start_message_is_read_as_it_was_written(seqno0, filename, total_size, delimiter):
     assume(filename not in (".", ".."))
-    start = core.Start(seqno0, filename, total_size, delimiter)
-    assert core.decode_start(start.encode()) == start
+    start = messages.Start(seqno0, filename, total_size, delimiter)
+    assert messages.decode_start(start.encode()) == start
 
 
 NUMBERS = st.sampled_from([b"0", b"1", b"2", b"9", b"-1", b"9" * 19, b"\xb2", b""])
@@ -143,7 +144,7 @@ def test_any_datagram_is_answered_or_refused_and_every_file_accounted_for(datagr
     receiver = core.Receiver(uploads.create, lambda address: 100)
     for k, datagram in enumerate(datagrams):
         with contextlib.suppress(core.Refused):
-            assert core.decode_ack(receiver.receive(datagram, k % 2, 0.1 * k))
+            assert messages.decode_ack(receiver.receive(datagram, k % 2, 0.1 * k))
         assert len(uploads.open) == len(receiver.receiving)
         assert not [name for name in uploads if "/" in name]
     receiver.abandon_all()
@@ -164,7 +165,7 @@ def test_any_datagram_is_the_awaited_ack_or_changes_nothing_at_the_client(datagr
 @pytest.mark.parametrize("delimiter", [b" | ", b"|"])
 @pytest.mark.parametrize("data", [b"", b" ", b" | ", b"|||", b" x ", bytes(range(256))])
 def test_data_may_contain_anything(delimiter, data):
-    seqno, found = core.decode_data(b"d%b7%b%b" % (delimiter, delimiter, data), delimiter)
+    seqno, found = messages.decode_data(b"d%b7%b%b" % (delimiter, delimiter, data), delimiter)
     assert (seqno, bytes(found)) == (7, data)
 
 
@@ -191,7 +192,7 @@ def test_a_malformed_data_message_is_refused_without_harm(receiver, uploads, dat
     ],
 )
 def test_an_ack_is_read_in_either_form(datagram, expected):
-    assert core.decode_ack(datagram) == expected
+    assert messages.decode_ack(datagram) == expected
 
 
 @pytest.mark.parametrize("datagram", [b"", b"a", b"a | ", b"a | x", b"a | 1 | 2 | 3", b"b | 1"])

@@ -287,20 +287,22 @@ def test_the_file_appears_only_when_it_is_complete(server, tmp_path):
 
 @pytest.mark.ours
 def test_the_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    module = load(ROOT / "lab01_udp/server.py")
-    done = []
+    module = load(ROOT / "lab01_udp/files.py")
+    done, saved = [], []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(
             os, name, lambda *args, name=name, real=real: done.append(name) or real(*args)
         )
     monkeypatch.setattr(module, "SYNC_EVERY", 100)
-    upload = module.Folder(tmp_path).create("a", 250)
+    upload = module.Folder(tmp_path, lambda *file: saved.append(file)).create("a", 250)
     for _ in range(5):
         upload.write(bytes(50))
     assert done == ["fsync"] * 2  # little is left to do before the last ack
+    assert not saved
     upload.save()
     assert done[2:] == ["fsync", "replace", "fsync"]  # the file, its name, the folder it is in
+    assert saved == [("a", 250)]
 
 
 @pytest.mark.ours

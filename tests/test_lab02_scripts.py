@@ -415,7 +415,7 @@ def test_a_server_that_is_stopped_and_continued_goes_on(our_server):
 @settings(derandomize=True, database=None, deadline=None, max_examples=200)
 @given(st.binary(max_size=4000))
 def test_every_token_gets_one_line_and_the_right_one(token):
-    reply = load(ROOT / "lab02_tcp_threads/server.py").reply_to(token)
+    reply = load(ROOT / "lab02_tcp_threads/connection.py").reply_to(token)
     assert reply.count(b"\n") == 1 and reply.endswith(b"\n") and reply.isascii()
     assert reply.startswith(b"error: ") or re.fullmatch(rb"[+-]?[0-9]{1,1000}", token)
 
@@ -424,7 +424,7 @@ def test_every_token_gets_one_line_and_the_right_one(token):
 @settings(derandomize=True, database=None, deadline=None, max_examples=200)
 @given(st.lists(st.text("0123456789 \n\r\t-x\0", max_size=20).map(str.encode), max_size=8))
 def test_the_answers_do_not_depend_on_the_segments(segments):
-    module = load(ROOT / "lab02_tcp_threads/server.py")
+    module = load(ROOT / "lab02_tcp_threads/connection.py")
     ours, theirs = socket.socketpair()
     connection = module.Connection(ours.detach(), ("host", 1))
     with connection.sock, theirs:
@@ -494,7 +494,7 @@ def test_the_queue_brings_no_helper_process_with_any_default_of_python(spawn, tm
 
 @pytest.mark.ours
 def test_a_connection_passes_the_queue_as_a_descriptor():
-    module = load(ROOT / "lab02_tcp_threads/server.py")
+    module = load(ROOT / "lab02_tcp_threads/connection.py")
     ours, theirs = socket.socketpair()
     with theirs:
         first = module.Connection(ours.detach(), ("host", 1))
