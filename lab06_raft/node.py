@@ -25,6 +25,7 @@ APPEND_DEADLINE = 0.5  # s; a command waits for two of them
 COMMIT_DEADLINE = 1.2  # s to begin with a command, and again until a majority has it
 FORWARD_DEADLINE = 3.0  # s: a follower waits for the leader
 READ_DEADLINE = 0.5  # s to begin with a read, and again until a majority has answered
+GATHER = 0.003  # s that those who have just been answered have to join the next batch
 STALL = 0.1  # s: woken so late, it was this process that stood still, and not the leader
 MAX_TERM = 2**62  # leaves room to count on, and SQLite can hold it
 
@@ -106,11 +107,13 @@ class Node:
         self._tasks: set[asyncio.Task] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future]] = []
-        # Commands and reads that have come since the last flush, and how far that one went.
+        # Commands and reads that have come since the last flush.
         self._writes: list[tuple[tuple[str, str], asyncio.Future]] = []
         self._reads: list[asyncio.Future] = []
-        self._flush_planned = False
-        self._flushed_index = 0
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._flushed: Place | None = None  # the last command of the last flush
+        self._batch = 0  # how many there were in it
+        self._expected = 0  # how many may soon be there for the next
 
     def start(self) -> None:
         """Announce the first state and let the timer run."""
@@ -121,7 +124,7 @@ class Node:
 
     def step(self, action: Callable, *args):
         """Let one thing happen; save it, announce it, and only then let anything out."""
-        before = self._view()
+        before, under_way = self._view(), self._is_under_way()
         result = action(*args)
         self._save()
         if (after := self._view()) != before:
@@ -129,7 +132,9 @@ class Node:
         for call in self.raft.take_outbox():
             self._spawn(self._call(call))
         self._wake_waiting()
-        self._plan_flush()
+        if under_way and not self._is_under_way():
+            self._expected = len(self._writes) + self._batch
+            self._plan_flush(GATHER)
         self._arm_timer()
         return result
 
@@ -182,7 +187,7 @@ class Node:
         self.suspended = False
         self.raft.restart_timer(self.loop.time())
         self._arm_timer()
-        self._plan_flush()
+        self._plan_flush(0.0)
 
     # Calls to the peers: each in a task of its own, so that none waits for another
 
@@ -210,39 +215,50 @@ class Node:
         """Have the leader's log take a command; return None if it is lost, or takes too long."""
         placed = self.loop.create_future()
         self._writes.append(((key, value), placed))
-        place = await self._flushed(placed, COMMIT_DEADLINE)
+        place = await self._begun(placed, COMMIT_DEADLINE)
         if not place:
             return None
-
-        def is_decided() -> bool:
-            return self.raft.commit_index >= place.index or not self.raft.holds(*place)
-
-        decided = await self.until(is_decided, COMMIT_DEADLINE)
+        decided = await self.until(lambda: self._is_decided(place), COMMIT_DEADLINE)
         return place if decided and self.raft.holds(*place) else None
 
     async def confirm_read(self) -> bool:
         """Wait until a majority has followed this leader after the read came in (§8)."""
         started = self.loop.create_future()
         self._reads.append(started)
-        read = await self._flushed(started, READ_DEADLINE)
+        read = await self._begun(started, READ_DEADLINE)
         return bool(read) and await self.until(lambda: self.raft.is_confirmed(read), READ_DEADLINE)
 
-    async def _flushed(self, future: asyncio.Future, timeout: float):
-        self._plan_flush()
+    async def _begun(self, future: asyncio.Future, timeout: float):
+        """Return what the next flush makes of a command or read, or None after the timeout."""
+        self._plan_flush(0.0 if len(self._writes) >= self._expected else GATHER)
         return await self._within(future, timeout)
 
-    def _plan_flush(self) -> None:
-        """Begin with what clients want: at once, but together once commands are under way.
+    def _is_under_way(self) -> bool:
+        """Tell whether the commands of the last flush still wait for a majority."""
+        leads = self.raft.role is Role.LEADER
+        return leads and bool(self._flushed) and not self._is_decided(self._flushed)
 
-        So while one write to the disk and one call per peer last, the next ones fill.
+    def _is_decided(self, place: Place) -> bool:
+        """Tell whether the command there is committed, or lost to another leader's log."""
+        return self.raft.commit_index >= place.index or not self.raft.holds(*place)
+
+    def _plan_flush(self, delay: float) -> None:
+        """Begin with what clients want, at once or soon, but together once commands are under way.
+
+        So while one write to the disk and one call per peer last, the next ones fill. Those who
+        are then answered often have another command: it goes with the next ones, if it is quick.
         """
-        under_way = self._flushed_index > self.raft.commit_index and self.raft.role is Role.LEADER
-        if (self._writes or self._reads) and not under_way and not self._flush_planned:
-            self._flush_planned = True
-            self.loop.call_soon(self._flush)
+        if self._is_under_way() or not (self._writes or self._reads):
+            return
+        when = self.loop.time() + delay
+        if self._flush_timer and self._flush_timer.when() > when:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        if not self._flush_timer:
+            self._flush_timer = self.loop.call_at(when, self._flush)
 
     def _flush(self) -> None:
-        self._flush_planned = False
+        self._flush_timer = None
         writes, reads, read = self._writes, self._reads, None
         self._writes, self._reads = [], []
         places = [None] * len(writes)
@@ -250,10 +266,10 @@ class Node:
             if reads:
                 read = self.step(self.raft.start_read, self.loop.time())
             if writes:
-                self._flushed_index = self.raft.last_index + len(writes)
                 last = self.step(self.raft.propose, [command for command, _ in writes])
                 first = last - len(writes) + 1
                 places = [Place(i, self.raft.current_term) for i in range(first, last + 1)]
+                self._batch, self._flushed = len(writes), places[-1]
         for started in reads:
             _settle(started, read)
         for (_, placed), place in zip(writes, places, strict=True):

@@ -32,6 +32,7 @@ TIMEOUT = 5.0  # s
 THEORY = "the timers alone"
 CALLS = "bare gRPC, 2 calls"
 FAN_OUT = "bare gRPC, a call and 2 at once"  # what a leader cannot do without
+ECHO = "bare gRPC, nobody else is called"
 ETCD = "etcd"
 
 text_rpc = load(ROOT / "lab04_grpc/rpc.py")
@@ -216,6 +217,8 @@ def writing(memory: Path | None, one: int, many: int) -> Iterator[Row]:
         yield Row(6, f"p50 of a committed write, {place}", "ms", "lower", contestants, goals)
         contestants = {n: lambda t=t: rate(t(), many) for n, t in targets.items()}
         if memory:
+            echo = bare_target(stack, "grpc-fan-out", 0)
+            contestants[ECHO] = lambda: rate(echo, many)
             contestants["PySyncObj"] = attempt(lambda: PySyncObj(stack, many).rate)
         goals = [Goal(ETCD, 0.5)] if memory else []
         what = f"committed writes, {CLIENTS} clients, {place}"

@@ -1,0 +1,151 @@
+"""Lab 6, what drives the core: batches of commands, and what becomes of them in the next term."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from tests.harness import ROOT, load
+
+pytestmark = pytest.mark.ours
+core = load(ROOT / "lab06_raft/node.py")
+protocol = core.protocol
+
+
+class Silent:
+    """A peer that answers no call: the replies come from the test."""
+
+    def __init__(self, address: str):
+        pass
+
+    async def ask(self, method: str, message, timeout: float) -> None:
+        return None
+
+
+class Driven(core.Node):
+    """Server 0 of three, whose peers are played by the test."""
+
+    def __init__(self):
+        addresses = dict.fromkeys(range(3), "")
+        super().__init__(0, addresses, core.Memory(), lambda before, after: None)
+
+    async def lead(self) -> None:
+        """Win the next election, with the vote of server 1."""
+        self.step(self.raft.tick, self.raft.deadline)
+        raft = self.raft
+        vote = protocol.RequestVoteRequest(raft.current_term, 0, raft.last_index, raft.log[-1].term)
+        reply = protocol.RequestVoteReply(raft.current_term, True)
+        self.step(raft.request_vote_reply, protocol.Call(1, vote), reply, self.loop.time())
+        assert raft.role is core.Role.LEADER
+        self.hear_all()
+
+    def hear_all(self) -> None:
+        """Let server 1 have the whole log: it is committed."""
+        raft = self.raft
+        copy = protocol.AppendEntriesRequest(
+            raft.current_term, 0, 0, 0, tuple(raft.log[1:]), raft.commit_index
+        )
+        reply = protocol.AppendEntriesReply(raft.current_term, True)
+        self.step(raft.append_entries_reply, protocol.Call(1, copy), reply, self.loop.time())
+        assert raft.commit_index == raft.last_index
+
+    def overthrow(self) -> None:
+        """Hear a leader of the next term, who has nothing after what is committed but a no-op."""
+        raft, index = self.raft, self.raft.commit_index
+        no_op = protocol.Entry(raft.current_term + 1)
+        request = protocol.AppendEntriesRequest(
+            raft.current_term + 1, 1, index, raft.log[index].term, (no_op,), index + 1
+        )
+        self.step(raft.append_entries, request, self.loop.time())
+
+    @property
+    def keys(self) -> list[str]:
+        return [entry.key for entry in self.raft.log if entry.key]
+
+
+@contextlib.asynccontextmanager
+async def leader():
+    """A Node that leads; `write` begins with commands and lets them go on by themselves."""
+    node, tasks = Driven(), []
+    await node.lead()
+    node.write = lambda *keys: tasks.extend(
+        asyncio.create_task(node.commit(key, "value")) for key in keys
+    )
+    try:
+        yield node
+    finally:
+        node._disarm_timer()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(fact) -> None:
+    async def look() -> None:
+        while not fact():
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(look(), 5)
+
+
+@pytest.fixture(autouse=True)
+def silence(monkeypatch):
+    monkeypatch.setattr(core, "Peer", Silent)
+
+
+def test_a_leader_takes_commands_although_a_batch_of_an_earlier_term_was_lost():
+    async def scene():
+        async with leader() as node:
+            node.write(*"abcdef")
+            await until(lambda: node.keys == list("abcdef"))
+            node.overthrow()
+            assert node.keys == []
+            await node.lead()
+            node.write("again")
+            await until(lambda: node.keys == ["again"])
+
+    asyncio.run(scene())
+
+
+def test_those_who_wait_go_together_with_those_who_were_just_answered(monkeypatch):
+    monkeypatch.setattr(core, "GATHER", 1000.0)
+
+    async def scene():
+        async with leader() as node:
+            node.write("a")
+            await until(lambda: node.keys == ["a"])
+            node.write("b", "c")  # while the first one is under way
+            await asyncio.sleep(0)
+            assert node.keys == ["a"]
+            node.hear_all()
+            assert node.keys == ["a"]
+            node.write("d")  # the first client again: now all are there
+            await until(lambda: node.keys == list("abcd"))
+
+    asyncio.run(scene())
+
+
+def test_who_does_not_come_back_is_not_waited_for():
+    async def scene():
+        async with leader() as node:
+            node.write("a")
+            await until(lambda: node.keys == ["a"])
+            node.write("b")
+            await asyncio.sleep(0)
+            node.hear_all()
+            await until(lambda: node.keys == ["a", "b"])
+
+    asyncio.run(scene())
+
+
+def test_a_client_alone_does_not_wait(monkeypatch):
+    monkeypatch.setattr(core, "GATHER", 1000.0)
+
+    async def scene():
+        async with leader() as node:
+            for count in range(1, 10):
+                node.write(f"{count}")
+                await until(lambda count=count: len(node.keys) == count)
+                node.hear_all()
+
+    asyncio.run(scene())
