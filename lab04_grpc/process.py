@@ -39,11 +39,12 @@ def end_on_signal(*last_words: str) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def say(line: str) -> None:
-    """Write a line to stdout, if its reader still reads: we do not stop for one."""
+def say(line: str, stream: str = "stdout") -> None:
+    """Write a line to sys.stdout or sys.stderr, if a reader takes it now; else drop it."""
+    file = getattr(sys, stream)  # None if it is closed
     with contextlib.suppress(OSError):
-        if sys.stdout and select.select([], [sys.stdout], [], 0)[1]:
-            os.write(sys.stdout.fileno(), f"{line}\n".encode())
+        if file and select.select([], [file], [], 0)[1]:
+            os.write(file.fileno(), f"{line}\n".encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager

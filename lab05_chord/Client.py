@@ -13,7 +13,7 @@ import sys
 import process
 import rpc
 from rpc import grpc
-from wire import ANY_LENGTH, messages, say, services
+from wire import ANY_LENGTH, messages, services
 
 with contextlib.suppress(ImportError):  # line editing and history, where the system has it
     import readline  # noqa: F401
@@ -43,16 +43,16 @@ class Client(cmd.Cmd):
         try:
             return bool(super().onecmd(line.strip()))
         except grpc.RpcError as error:
-            say(describe(error, self.address))
+            print(describe(error, self.address))
         except UnicodeEncodeError:
-            say("That is not valid Unicode")
+            print("That is not valid Unicode")
         return False
 
     def do_connect(self, text: str) -> None:
         try:
             address = rpc.join_address(*rpc.parse_address(text))
         except argparse.ArgumentTypeError as error:
-            return say(f"connect: {error}")
+            return print(f"connect: {error}")
         self.disconnect()
         channel = grpc.insecure_channel(address, options=[*rpc.CHANNEL_OPTIONS, ANY_LENGTH])
         registry, node = services.RegistryServiceStub(channel), services.NodeServiceStub(channel)
@@ -66,9 +66,9 @@ class Client(cmd.Cmd):
             self.address, self.channel = address, channel
             self.registry = registry if name == "Registry" else None
             self.node = node if name == "Node" else None
-            return say(f"Connected to {name}")
+            return print(f"Connected to {name}")
         channel.close()
-        say(f"There is no registry or node at {address}")
+        print(f"There is no registry or node at {address}")
 
     def disconnect(self) -> None:
         if self.channel:
@@ -80,18 +80,18 @@ class Client(cmd.Cmd):
             nodes = self.registry.get_chord_info(messages.Empty(), timeout=CALL_TIMEOUT).nodes
         elif self.node:
             reply = self.node.get_finger_table(messages.Empty(), timeout=CALL_TIMEOUT)
-            say(f"Node id: {reply.id}")
-            say("Finger table:")
+            print(f"Node id: {reply.id}")
+            print("Finger table:")
             nodes = reply.finger_table
         else:
-            return say("Not connected: connect <ip:port> comes first")
+            return print("Not connected: connect <ip:port> comes first")
         for node in nodes:
-            say(f"{node.id}: {node.address}")
+            print(f"{node.id}: {node.address}")
 
     def do_save(self, text: str) -> None:
         key, rest = split_key(text)
         if not key or not rest:
-            return say('save needs a key and a text: save "some key" some text')
+            return print('save needs a key and a text: save "some key" some text')
         if node := self.need_node():
             show(node.save(messages.SaveRequest(key=key, text=rest), timeout=CALL_TIMEOUT), key)
 
@@ -104,13 +104,13 @@ class Client(cmd.Cmd):
     def do_get(self, text: str) -> None:
         reply = self.ask("get", text)
         if reply and reply.success:
-            say(reply.text)
+            print(reply.text)
 
     def ask(self, method: str, text: str, done: str = "is saved in"):
         """Call a method that takes nothing but a key, and print the result."""
         key, rest = split_key(text)
         if not key or rest:
-            return say(f'{method} needs a key: {method} "some key"')
+            return print(f'{method} needs a key: {method} "some key"')
         if node := self.need_node():
             reply = getattr(node, method)(messages.KeyRequest(key=key), timeout=CALL_TIMEOUT)
             show(reply, key, done)
@@ -119,7 +119,7 @@ class Client(cmd.Cmd):
     def need_node(self):
         """Return the node to ask, or say that there is none."""
         if not self.node:
-            say("Not connected to a node: connect <ip:port> comes first")
+            print("Not connected to a node: connect <ip:port> comes first")
         return self.node
 
     def do_quit(self, text: str) -> bool:
@@ -129,14 +129,14 @@ class Client(cmd.Cmd):
 
     def do_EOF(self, text: str) -> bool:  # the name that cmd gives to the end of the input
         if self.prompt:
-            say("")  # nobody has pressed Enter
+            print()  # nobody has pressed Enter
         return True
 
     def do_help(self, text: str) -> None:
-        say(COMMANDS)
+        print(COMMANDS)
 
     def default(self, line: str) -> None:
-        say(f"Unknown command; {COMMANDS}")
+        print(f"Unknown command; {COMMANDS}")
 
     def emptyline(self) -> None:
         pass
@@ -158,9 +158,9 @@ def split_key(text: str) -> tuple[str, str]:
 def show(reply, key: str, done: str = "is saved in") -> None:
     """Print a result as the assignment has it."""
     if reply.success:
-        say(f"True, {key} {done} node {reply.node_id}")
+        print(f"True, {key} {done} node {reply.node_id}")
     else:
-        say(f"False, {reply.message}")
+        print(f"False, {reply.message}")
 
 
 def describe(error: grpc.RpcError, address: str) -> str:

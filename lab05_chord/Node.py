@@ -15,7 +15,7 @@ import threading
 from member import Member
 from messages import Accepted, Kind, Outcome, Status, Unreachable
 from place import GOODBYE_TIMEOUT
-from process import STOP_SIGNALS
+from process import STOP_SIGNALS, say
 from rpc import bind, grpc, join_address, parse_address
 from wire import (
     OPERATIONS,
@@ -25,7 +25,6 @@ from wire import (
     messages,
     new_server,
     receiver,
-    say,
     services,
     to_message,
 )
@@ -174,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         bound = bind(server, host, port)
     except OSError as error:
-        say(f"Node.py: {error}", file=sys.stderr)
+        print(f"Node.py: {error}", file=sys.stderr)
         sys.exit(1)
     threads = Threads(joined=lambda id, view: say(assigned(id, view)))
     ipaddr = f"[{host}]" if ":" in host else host
@@ -187,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     life.start()
     signal.sigwait(STOP_SIGNALS)
     if life.problem:
-        say(f"Node.py: {life.problem}", file=sys.stderr)
+        say(f"Node.py: {life.problem}", "stderr")
     leaving = threading.Thread(target=threads.do, args=(member.leave,), daemon=True)
     leaving.start()
     leaving.join(LEAVE_TIMEOUT)

@@ -14,9 +14,9 @@ import time
 
 from chord import LARGEST_M
 from membership import Membership
-from process import STOP_SIGNALS
+from process import STOP_SIGNALS, say
 from rpc import bind, join_address, parse_address, parse_port
-from wire import Threads, assigned, messages, new_server, receiver, say, services, to_message
+from wire import Threads, assigned, messages, new_server, receiver, services, to_message
 
 TICK = 0.1  # s
 SEED = 0  # so that the ids of a ring are the same in every run
@@ -41,7 +41,7 @@ class Servicer(services.RegistryServiceServicer):
     def deregister(self, departure):
         """Let a node go."""
         reply = self.threads.do(self.membership.deregister, departure)
-        say(reply.message, file=sys.stderr)
+        say(reply.message, "stderr")
         return reply
 
     @receiver
@@ -56,7 +56,7 @@ class Servicer(services.RegistryServiceServicer):
         reply = self.threads.do(self.membership.restore, view)
         if self.membership.view is not before:
             count = len(self.membership.view.members)
-            say(f"learned of a ring of {count} from its nodes", file=sys.stderr)
+            say(f"learned of a ring of {count} from its nodes", "stderr")
         return reply
 
     def get_chord_info(self, request, context):
@@ -68,7 +68,7 @@ def drop_the_silent(threads: Threads, membership: Membership) -> None:
     """Let the registry notice that time passes."""
     while True:
         for node in threads.do(membership.tick):
-            say(f"node {node.id} at {node.address} is silent, it is out", file=sys.stderr)
+            say(f"node {node.id} at {node.address} is silent, it is out", "stderr")
         time.sleep(TICK)
 
 
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         port = bind(server, host, port)
     except OSError as error:
-        say(f"Registry.py: {error}", file=sys.stderr)
+        print(f"Registry.py: {error}", file=sys.stderr)
         return 1
     random.seed(SEED)
     threads = Threads()

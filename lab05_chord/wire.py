@@ -4,9 +4,7 @@ import contextlib
 import enum
 import functools
 import inspect
-import os
 import random
-import sys
 import threading
 import time
 import types
@@ -225,13 +223,3 @@ def assigned(id: int, view: chord.View) -> str:
     """Return the line that a node and the registry print when the node has joined."""
     successor, predecessor = (view.next_nodes(id, 1) or view.members)[0], view.predecessor(id)
     return f"assigned node_id={id}, successor_id={successor.id}, predecessor_id={predecessor.id}"
-
-
-def say(line: str, file=None) -> None:
-    """Print a line at once and in one piece; that nobody reads it any more stops nothing."""
-    file = file or sys.stdout
-    try:
-        print(line + "\n", end="", flush=True, file=file)
-    except OSError:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), file.fileno())

@@ -439,3 +439,38 @@ def test_nobody_reading_its_output_stops_no_server(labs):
             node.stop()
         registry.kill()
         registry.stderr.close()
+
+
+FULL_PIPES = """
+import os, sys
+kept, pipe = os.pipe()
+os.set_blocking(pipe, False)
+try:
+    while os.write(pipe, bytes(4096)):
+        pass
+except BlockingIOError:
+    os.set_blocking(pipe, True)
+os.set_inheritable(kept, True)
+for fd in (1, 2):
+    os.dup2(pipe, fd)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.ours
+def test_a_ring_whose_lines_nobody_reads_serves_all_the_same(spawn, rpc, tmp_path):
+    (tmp_path / "start.py").write_text(FULL_PIPES)
+
+    def unread(script, *arguments):
+        return spawn(tmp_path / "start.py", harness.ROOT / script, *arguments)
+
+    ring = Ring(unread, 0)
+    for _ in range(3):
+        ring.start_node()
+    wait_until(lambda: rpc.is_whole(ring), "all nodes to be in the ring")
+    assert_all_found(rpc, ring, save_some(rpc, ring, 10))
+    ring.nodes[0].kill()
+    wait_until(lambda: rpc.is_whole(ring), "the ring without the dead node")
+    for script in (ring.registry, *ring.nodes[1:]):
+        script.interrupt()
+        assert script.wait(5) == 0
