@@ -5,7 +5,9 @@ a test keeps the copies identical.
 """
 
 import argparse
+import contextlib
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -78,10 +80,20 @@ def open_channel(address: str) -> grpc.Channel:
 def bind(server: grpc.Server, host: str, port: int) -> int:
     """Bind the server and return its real port; raise OSError if the address cannot be had."""
     address = join_address(host, port)
-    try:
+    bound = 0  # how older releases of grpcio say no
+    with contextlib.suppress(RuntimeError):
         bound = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {address}: is the port taken?") from error
-    if not bound:  # how older releases of grpcio say the same
-        raise OSError(f"cannot listen on {address}: is the port taken?")
+    if not bound:
+        raise OSError(f"cannot listen on {address}: {why_not(host, port)}")
     return bound
+
+
+def why_not(host: str, port: int) -> str:
+    """Return what the system says to binding there, which gRPC keeps to itself."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:  # UnicodeError: of a host name
+        return getattr(error, "strerror", str(error))
+    return "is the port taken?"

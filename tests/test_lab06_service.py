@@ -374,4 +374,4 @@ def test_a_taken_port_is_one_line_and_exit_1(spawn, start):
     second = spawn(SERVER, 0, cwd=cluster.folders[0])
     assert second.wait() == 1
     address = f"127.0.0.1:{cluster.ports[0]}"
-    assert second.err == f"server.py: cannot listen on {address}: is the port taken?\n"
+    assert second.err == f"server.py: cannot listen on {address}: Address already in use\n"
