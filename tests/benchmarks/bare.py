@@ -172,7 +172,6 @@ def _zmq():
 @program
 def grpc_server() -> None:
     """Serve the RPCs of lab 4 with the defaults of grpc, and send back what comes."""
-    from concurrent import futures
 
     import grpc
 
@@ -186,18 +185,12 @@ def grpc_server() -> None:
             for request in requests:
                 yield messages.IsPrimeReply(text=f"{request.num}")
 
-    server = grpc.server(futures.ThreadPoolExecutor(10))
-    services.add_TextToolsServicer_to_server(Echo(), server)
-    port = server.add_insecure_port(f"{HOST}:0")
-    server.start()
-    ready(port)
-    server.wait_for_termination()
+    _serve(grpc, services, Echo(), 10)
 
 
 @program
 def grpc_aio_server() -> None:
     """The same with asyncio."""
-    import asyncio
 
     import grpc
 
@@ -211,15 +204,7 @@ def grpc_aio_server() -> None:
             async for request in requests:
                 yield messages.IsPrimeReply(text=f"{request.num}")
 
-    async def serve() -> None:
-        server = grpc.aio.server()
-        services.add_TextToolsServicer_to_server(Echo(), server)
-        port = server.add_insecure_port(f"{HOST}:0")
-        await server.start()
-        ready(port)
-        await server.wait_for_termination()
-
-    asyncio.run(serve())
+    _serve_aio(grpc, services, Echo())
 
 
 # --- Labs 5 and 6 ---
@@ -228,7 +213,6 @@ def grpc_aio_server() -> None:
 @program
 def grpc_chain() -> None:
     """Call the servers whose addresses a request consists of, one after the other, and answer."""
-    from concurrent import futures
     from functools import cache
 
     import grpc
@@ -245,12 +229,7 @@ def grpc_chain() -> None:
                 stub(address).reverse(messages.ReverseRequest(), timeout=5)
             return messages.ReverseReply(message="done")
 
-    server = grpc.server(futures.ThreadPoolExecutor(32))
-    services.add_TextToolsServicer_to_server(Chain(), server)
-    port = server.add_insecure_port(f"{HOST}:0")
-    server.start()
-    ready(port)
-    server.wait_for_termination()
+    _serve(grpc, services, Chain(), 32)
 
 
 @program
@@ -280,21 +259,40 @@ def grpc_fan_out() -> None:
                 await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
             return messages.ReverseReply(message="done")
 
-    async def serve() -> None:
-        server = grpc.aio.server()
-        services.add_TextToolsServicer_to_server(FanOut(), server)
-        port = server.add_insecure_port(f"{HOST}:0")
-        await server.start()
-        ready(port)
-        await server.wait_for_termination()
-
-    asyncio.run(serve())
+    _serve_aio(grpc, services, FanOut())
 
 
 def _text_tools(grpc) -> tuple:
     """Return (messages, services) of lab 4's .proto."""
     sys.path.insert(0, str(Path(__file__).parent.parent.parent / "lab04_grpc"))
     return grpc.protos_and_services("service.proto")
+
+
+def _serve(grpc, services, servicer, threads: int) -> None:
+    """Serve with so many threads, for ever."""
+    from concurrent import futures
+
+    server = grpc.server(futures.ThreadPoolExecutor(threads))
+    services.add_TextToolsServicer_to_server(servicer, server)
+    port = server.add_insecure_port(f"{HOST}:0")
+    server.start()
+    ready(port)
+    server.wait_for_termination()
+
+
+def _serve_aio(grpc, services, servicer) -> None:
+    """Serve with asyncio, for ever."""
+    import asyncio
+
+    async def serve() -> None:
+        server = grpc.aio.server()
+        services.add_TextToolsServicer_to_server(servicer, server)
+        port = server.add_insecure_port(f"{HOST}:0")
+        await server.start()
+        ready(port)
+        await server.wait_for_termination()
+
+    asyncio.run(serve())
 
 
 if __name__ == "__main__":

@@ -82,8 +82,7 @@ class Nowhere:
 
 def bare_time(port: int) -> float:
     """Return the time of a bare datagram and its answer, in microseconds."""
-    with running(BARE, "udp-client", port, MESSAGES, 1024) as client:
-        return float(client.expect(r"in ([\d.]+) s")[1]) / MESSAGES * 1e6
+    return duration(BARE, "udp-client", port, MESSAGES, 1024) / MESSAGES * 1e6
 
 
 def uploads(place: Path, buf_size: int, blksize: int, what: str, goals: list[Goal]):
@@ -136,10 +135,15 @@ def bare(stack: contextlib.ExitStack, buf_size: int) -> Contestant:
 
 def rate(client: Path, *arguments, **options) -> float:
     """Return the MB/s of a client that prints its seconds."""
+    return SIZE / 1e6 / duration(client, *arguments, **options)
+
+
+def duration(client: Path | str, *arguments, **options) -> float:
+    """Run a client to its end; return the seconds that it prints."""
     with running(client, *arguments, **options) as process:
         seconds = float(process.expect(r"in ([\d.]+) s")[1])
         succeed(process)
-        return SIZE / 1e6 / seconds
+        return seconds
 
 
 def succeed(process: Script) -> None:
@@ -161,9 +165,7 @@ def lossy(place: Path, loss: float, messages: int) -> Iterator[Row]:
         nonlocal lost
         with LossyRelay(port, loss) as relay:
             arguments = f"127.0.0.1:{relay.port}", source, "lossy"
-            with running("lab01_udp/client.py", *arguments) as client:
-                seconds = float(client.expect(r"in ([\d.]+) s")[1])
-                succeed(client)
+            seconds = duration("lab01_udp/client.py", *arguments)
         lost = relay.lost
         return seconds
 
