@@ -108,7 +108,7 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future]] = []
         # Commands and reads that have come since the last flush.
-        self._writes: list[tuple[tuple[str, str], asyncio.Future]] = []
+        self._writes: dict[asyncio.Future, tuple[str, str]] = {}
         self._reads: list[asyncio.Future] = []
         self._flush_timer: asyncio.TimerHandle | None = None
         self._flushed: Place | None = None  # the last command of the last flush
@@ -214,8 +214,11 @@ class Node:
     async def commit(self, key: str, value: str) -> Place | None:
         """Have the leader's log take a command; return None if it is lost, or takes too long."""
         placed = self.loop.create_future()
-        self._writes.append(((key, value), placed))
-        place = await self._begun(placed, COMMIT_DEADLINE)
+        self._writes[placed] = (key, value)
+        try:
+            place = await self._begun(placed, COMMIT_DEADLINE)
+        finally:
+            self._writes.pop(placed, None)  # nobody waits for it any more
         if not place:
             return None
         decided = await self.until(lambda: self._is_decided(place), COMMIT_DEADLINE)
@@ -260,19 +263,19 @@ class Node:
     def _flush(self) -> None:
         self._flush_timer = None
         writes, reads, read = self._writes, self._reads, None
-        self._writes, self._reads = [], []
+        self._writes, self._reads = {}, []
         places = [None] * len(writes)
         if self.raft.role is Role.LEADER and not self.suspended:
             if reads:
                 read = self.step(self.raft.start_read, self.loop.time())
             if writes:
-                last = self.step(self.raft.propose, [command for command, _ in writes])
+                last = self.step(self.raft.propose, list(writes.values()))
                 first = last - len(writes) + 1
                 places = [Place(i, self.raft.current_term) for i in range(first, last + 1)]
                 self._batch, self._flushed = len(writes), places[-1]
         for started in reads:
             _settle(started, read)
-        for (_, placed), place in zip(writes, places, strict=True):
+        for placed, place in zip(writes, places, strict=True):
             _settle(placed, place)
 
     async def until(self, fact: Callable[[], bool], timeout: float) -> bool:

@@ -149,3 +149,19 @@ def test_a_client_alone_does_not_wait(monkeypatch):
                 node.hear_all()
 
     asyncio.run(scene())
+
+
+def test_a_command_given_up_before_it_was_begun_is_never_begun(monkeypatch):
+    monkeypatch.setattr(core, "COMMIT_DEADLINE", 0.05)
+
+    async def scene():
+        async with leader() as node:
+            node.write("a")
+            await until(lambda: node.keys == ["a"])
+            assert await node.commit("b", "value") is None
+            node.hear_all()
+            node.write("c")
+            await until(lambda: "c" in node.keys)
+            assert node.keys == ["a", "c"]
+
+    asyncio.run(scene())
