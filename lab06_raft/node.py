@@ -107,13 +107,13 @@ class Node:
         self._tasks: set[asyncio.Task] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future]] = []
-        # Commands and reads that have come since the last flush.
-        self._writes: dict[asyncio.Future, tuple[str, str]] = {}
-        self._reads: list[asyncio.Future] = []
+        # Commands, and reads (None), that have come since the last flush; who waits for them.
+        self._requests: dict[asyncio.Future, tuple[str, str] | None] = {}
         self._flush_timer: asyncio.TimerHandle | None = None
-        self._flushed: Place | None = None  # the last command of the last flush
-        self._batch = 0  # how many there were in it
-        self._expected = 0  # how many may soon be there for the next
+        # Of the last flush: what shows when it is done, and how many requests there were in it.
+        self._flushed: list[Place | protocol.Read] = []
+        self._batch = 0
+        self._expected = 0  # requests that may soon be there for the next flush
 
     def start(self) -> None:
         """Announce the first state and let the timer run."""
@@ -133,7 +133,7 @@ class Node:
             self._spawn(self._call(call))
         self._wake_waiting()
         if under_way and not self._is_under_way():
-            self._expected = len(self._writes) + self._batch
+            self._expected = len(self._requests) + self._batch
             self._plan_flush(GATHER)
         self._arm_timer()
         return result
@@ -213,12 +213,7 @@ class Node:
 
     async def commit(self, key: str, value: str) -> Place | None:
         """Have the leader's log take a command; return None if it is lost, or takes too long."""
-        placed = self.loop.create_future()
-        self._writes[placed] = (key, value)
-        try:
-            place = await self._begun(placed, COMMIT_DEADLINE)
-        finally:
-            self._writes.pop(placed, None)  # nobody waits for it any more
+        place = await self._request((key, value), COMMIT_DEADLINE)
         if not place:
             return None
         decided = await self.until(lambda: self._is_decided(place), COMMIT_DEADLINE)
@@ -226,32 +221,39 @@ class Node:
 
     async def confirm_read(self) -> bool:
         """Wait until a majority has followed this leader after the read came in (§8)."""
-        started = self.loop.create_future()
-        self._reads.append(started)
-        read = await self._begun(started, READ_DEADLINE)
-        return bool(read) and await self.until(lambda: self.raft.is_confirmed(read), READ_DEADLINE)
+        read = await self._request(None, READ_DEADLINE)
+        if not read:
+            return False
+        decided = await self.until(lambda: self._is_decided(read), READ_DEADLINE)
+        return decided and self.raft.is_confirmed(read)
 
-    async def _begun(self, future: asyncio.Future, timeout: float):
-        """Return what the next flush makes of a command or read, or None after the timeout."""
-        self._plan_flush(0.0 if len(self._writes) >= self._expected else GATHER)
-        return await self._within(future, timeout)
+    async def _request(self, command: tuple[str, str] | None, timeout: float):
+        """Return the Place of a command, or a Read; None if it could not be begun in time."""
+        begun = self.loop.create_future()
+        self._requests[begun] = command
+        self._plan_flush(0.0 if len(self._requests) >= self._expected else GATHER)
+        try:
+            return await self._within(begun, timeout)
+        finally:
+            self._requests.pop(begun, None)  # nobody waits for it any more
 
     def _is_under_way(self) -> bool:
-        """Tell whether the commands of the last flush still wait for a majority."""
-        leads = self.raft.role is Role.LEADER
-        return leads and bool(self._flushed) and not self._is_decided(self._flushed)
+        """Tell whether the last flush still waits for a majority."""
+        return self.raft.role is Role.LEADER and not all(map(self._is_decided, self._flushed))
 
-    def _is_decided(self, place: Place) -> bool:
-        """Tell whether the command there is committed, or lost to another leader's log."""
-        return self.raft.commit_index >= place.index or not self.raft.holds(*place)
+    def _is_decided(self, begun: Place | protocol.Read) -> bool:
+        """Tell whether a command is committed, or a read confirmed, or lost with its leader."""
+        if isinstance(begun, protocol.Read):
+            return begun.term != self.raft.current_term or self.raft.is_confirmed(begun)
+        return self.raft.commit_index >= begun.index or not self.raft.holds(*begun)
 
     def _plan_flush(self, delay: float) -> None:
-        """Begin with what clients want, at once or soon, but together once commands are under way.
+        """Begin with what clients want, at once or soon, but together once requests are under way.
 
         So while one write to the disk and one call per peer last, the next ones fill. Those who
-        are then answered often have another command: it goes with the next ones, if it is quick.
+        are then answered often have another request: it goes with the next ones, if it is quick.
         """
-        if self._is_under_way() or not (self._writes or self._reads):
+        if self._is_under_way() or not self._requests:
             return
         when = self.loop.time() + delay
         if self._flush_timer and self._flush_timer.when() > when:
@@ -262,21 +264,21 @@ class Node:
 
     def _flush(self) -> None:
         self._flush_timer = None
-        writes, reads, read = self._writes, self._reads, None
-        self._writes, self._reads = {}, []
-        places = [None] * len(writes)
+        requests, self._requests = self._requests, {}
+        commands = [command for command in requests.values() if command]
+        read, places = None, [None] * len(commands)
         if self.raft.role is Role.LEADER and not self.suspended:
-            if reads:
+            if len(commands) < len(requests):
                 read = self.step(self.raft.start_read, self.loop.time())
-            if writes:
-                last = self.step(self.raft.propose, list(writes.values()))
-                first = last - len(writes) + 1
+            if commands:
+                last = self.step(self.raft.propose, commands)
+                first = last - len(commands) + 1
                 places = [Place(i, self.raft.current_term) for i in range(first, last + 1)]
-                self._batch, self._flushed = len(writes), places[-1]
-        for started in reads:
-            _settle(started, read)
-        for placed, place in zip(writes, places, strict=True):
-            _settle(placed, place)
+            self._flushed = [begun for begun in (read, *places[-1:]) if begun]
+            self._batch = len(requests)
+        place = iter(places)
+        for future, command in requests.items():
+            _settle(future, next(place) if command else read)
 
     async def until(self, fact: Callable[[], bool], timeout: float) -> bool:
         """Wait until a step makes the fact true; return False if none does, or at a suspension."""

@@ -29,7 +29,10 @@ class Driven(core.Node):
         addresses = dict.fromkeys(range(3), "")
         super().__init__(0, addresses, core.Memory(), lambda before, after: None)
 
-    async def lead(self) -> None:
+    def _arm_timer(self) -> None:
+        """Time does not pass by itself."""
+
+    def lead(self) -> None:
         """Win the next election, with the vote of server 1."""
         self.step(self.raft.tick, self.raft.deadline)
         raft = self.raft
@@ -40,13 +43,14 @@ class Driven(core.Node):
         self.hear_all()
 
     def hear_all(self) -> None:
-        """Let server 1 have the whole log: it is committed."""
+        """Let server 1 answer all, and have the whole log: it is committed."""
         raft = self.raft
         copy = protocol.AppendEntriesRequest(
             raft.current_term, 0, 0, 0, tuple(raft.log[1:]), raft.commit_index
         )
         reply = protocol.AppendEntriesReply(raft.current_term, True)
-        self.step(raft.append_entries_reply, protocol.Call(1, copy), reply, self.loop.time())
+        call = protocol.Call(1, copy, raft.round)
+        self.step(raft.append_entries_reply, call, reply, self.loop.time())
         assert raft.commit_index == raft.last_index
 
     def overthrow(self) -> None:
@@ -65,16 +69,19 @@ class Driven(core.Node):
 
 @contextlib.asynccontextmanager
 async def leader():
-    """A Node that leads; `write` begins with commands and lets them go on by themselves."""
+    """A Node that leads; `write` and `read` begin with requests and return their tasks."""
     node, tasks = Driven(), []
-    await node.lead()
-    node.write = lambda *keys: tasks.extend(
-        asyncio.create_task(node.commit(key, "value")) for key in keys
-    )
+    node.lead()
+
+    def begin(*requests) -> list[asyncio.Task]:
+        tasks.extend(map(asyncio.create_task, requests))
+        return tasks[-len(requests) :]
+
+    node.write = lambda *keys: begin(*(node.commit(key, "value") for key in keys))
+    node.read = lambda count: begin(*(node.confirm_read() for _ in range(count)))
     try:
         yield node
     finally:
-        node._disarm_timer()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -100,7 +107,7 @@ def test_a_leader_takes_commands_although_a_batch_of_an_earlier_term_was_lost():
             await until(lambda: node.keys == list("abcdef"))
             node.overthrow()
             assert node.keys == []
-            await node.lead()
+            node.lead()
             node.write("again")
             await until(lambda: node.keys == ["again"])
 
@@ -163,5 +170,40 @@ def test_a_command_given_up_before_it_was_begun_is_never_begun(monkeypatch):
             node.write("c")
             await until(lambda: "c" in node.keys)
             assert node.keys == ["a", "c"]
+
+    asyncio.run(scene())
+
+
+def test_reads_that_come_together_are_confirmed_together_and_later_ones_after_them():
+    async def scene():
+        async with leader() as node:
+            before = node.raft.round
+            first = node.read(5)
+            await until(lambda: node._flushed)
+            assert node.raft.round == before + 1
+            second = node.read(5)
+            await asyncio.sleep(0)
+            node.hear_all()
+            assert await asyncio.gather(*first) == [True] * 5
+            assert not any(task.done() for task in second)
+            await until(lambda: node.raft.round == before + 2)
+            node.hear_all()
+            assert await asyncio.gather(*second) == [True] * 5
+
+    asyncio.run(scene())
+
+
+def test_a_leader_confirms_reads_although_some_of_an_earlier_term_were_lost():
+    async def scene():
+        async with leader() as node:
+            lost = node.read(2)
+            await until(lambda: node._flushed)
+            node.overthrow()
+            assert await asyncio.gather(*lost) == [False] * 2
+            node.lead()
+            again = node.read(1)
+            await until(lambda: not node._requests)
+            node.hear_all()
+            assert await asyncio.gather(*again) == [True]
 
     asyncio.run(scene())
