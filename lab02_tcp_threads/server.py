@@ -61,8 +61,9 @@ class Worker(Thread):
         self.quiet_at: dict[Connection, float] = {}  # when a partial token becomes a whole one
 
     def run(self) -> None:
+        watched = self.selector.get_map()
         while not self.stopping:
-            if len(self.selector.get_map()) == 1:  # only the queue: one of those who wait wakes
+            if len(watched) == 1:  # only the queue: of those who wait for it alone, one wakes
                 self.begin(self.queue.get())
                 continue
             for key, events in self.selector.select(self.patience()):
