@@ -22,9 +22,9 @@ messages, services = rpc.compile_proto("raft.proto")
 # Whatever waits, waits longer than what it waits for.
 VOTE_DEADLINE = 0.14  # s; the shortest election lasts 0.15
 APPEND_DEADLINE = 0.5  # s; a command waits for two of them
-COMMIT_DEADLINE = 1.2  # s to begin with a command, and again until a majority has it
+COMMIT_DEADLINE = 2.4  # s for a command until a majority has it
 FORWARD_DEADLINE = 3.0  # s: a follower waits for the leader
-READ_DEADLINE = 0.5  # s to begin with a read, and again until a majority has answered
+READ_DEADLINE = 1.0  # s for a read until a majority has answered
 GATHER = 0.003  # s that those who have just been answered have to join the next batch
 STALL = 0.1  # s: woken so late, it was this process that stood still, and not the leader
 MAX_TERM = 2**62  # leaves room to count on, and SQLite can hold it
@@ -107,13 +107,11 @@ class Node:
         self._tasks: set[asyncio.Task] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future]] = []
-        # Commands, and reads (None), that have come since the last flush; who waits for them.
+        # Who waits for a command, or for a read (None): first until it is begun, then for its end.
         self._requests: dict[asyncio.Future, tuple[str, str] | None] = {}
-        self._flush_timer: asyncio.TimerHandle | None = None
-        # Of the last flush: what shows when it is done, and how many requests there were in it.
-        self._flushed: list[Place | protocol.Read] = []
-        self._batch = 0
+        self._begun: dict[asyncio.Future, Place | protocol.Read] = {}
         self._expected = 0  # requests that may soon be there for the next flush
+        self._flush_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Announce the first state and let the timer run."""
@@ -124,7 +122,7 @@ class Node:
 
     def step(self, action: Callable, *args):
         """Let one thing happen; save it, announce it, and only then let anything out."""
-        before, under_way = self._view(), self._is_under_way()
+        before = self._view()
         result = action(*args)
         self._save()
         if (after := self._view()) != before:
@@ -132,9 +130,8 @@ class Node:
         for call in self.raft.take_outbox():
             self._spawn(self._call(call))
         self._wake_waiting()
-        if under_way and not self._is_under_way():
-            self._expected = len(self._requests) + self._batch
-            self._plan_flush(GATHER)
+        self._answer_decided()
+        self._plan_flush(GATHER)
         self._arm_timer()
         return result
 
@@ -181,6 +178,8 @@ class Node:
         self.suspended = True
         self._disarm_timer()
         self._wake_waiting()
+        for future in (*self._requests, *self._begun):
+            _settle(future)
         self.loop.call_later(period, self._resume)
 
     def _resume(self) -> None:
@@ -212,40 +211,25 @@ class Node:
     # Clients' commands and reads
 
     async def commit(self, key: str, value: str) -> Place | None:
-        """Have the leader's log take a command; return None if it is lost, or takes too long."""
+        """Have a majority hold a command; return None if it is lost, or takes too long."""
         place = await self._request((key, value), COMMIT_DEADLINE)
-        if not place:
-            return None
-        decided = await self.until(lambda: self._is_decided(place), COMMIT_DEADLINE)
-        return place if decided and self.raft.holds(*place) else None
+        return place if place and self.raft.holds(*place) else None
 
     async def confirm_read(self) -> bool:
         """Wait until a majority has followed this leader after the read came in (§8)."""
         read = await self._request(None, READ_DEADLINE)
-        if not read:
-            return False
-        decided = await self.until(lambda: self._is_decided(read), READ_DEADLINE)
-        return decided and self.raft.is_confirmed(read)
+        return bool(read) and self.raft.is_confirmed(read)
 
     async def _request(self, command: tuple[str, str] | None, timeout: float):
-        """Return the Place of a command, or a Read; None if it could not be begun in time."""
-        begun = self.loop.create_future()
-        self._requests[begun] = command
+        """Return the Place of a command, or a Read, once that is decided; or None."""
+        future = self.loop.create_future()
+        self._requests[future] = command
         self._plan_flush(0.0 if len(self._requests) >= self._expected else GATHER)
         try:
-            return await self._within(begun, timeout)
-        finally:
-            self._requests.pop(begun, None)  # nobody waits for it any more
-
-    def _is_under_way(self) -> bool:
-        """Tell whether the last flush still waits for a majority."""
-        return self.raft.role is Role.LEADER and not all(map(self._is_decided, self._flushed))
-
-    def _is_decided(self, begun: Place | protocol.Read) -> bool:
-        """Tell whether a command is committed, or a read confirmed, or lost with its leader."""
-        if isinstance(begun, protocol.Read):
-            return begun.term != self.raft.current_term or self.raft.is_confirmed(begun)
-        return self.raft.commit_index >= begun.index or not self.raft.holds(*begun)
+            return await self._within(future, timeout)
+        finally:  # nobody waits for it any more
+            self._requests.pop(future, None)
+            self._begun.pop(future, None)
 
     def _plan_flush(self, delay: float) -> None:
         """Begin with what clients want, at once or soon, but together once requests are under way.
@@ -253,7 +237,8 @@ class Node:
         So while one write to the disk and one call per peer last, the next ones fill. Those who
         are then answered often have another request: it goes with the next ones, if it is quick.
         """
-        if self._is_under_way() or not self._requests:
+        under_way = self._begun and self.raft.role is Role.LEADER
+        if under_way or not self._requests:
             return
         when = self.loop.time() + delay
         if self._flush_timer and self._flush_timer.when() > when:
@@ -265,20 +250,34 @@ class Node:
     def _flush(self) -> None:
         self._flush_timer = None
         requests, self._requests = self._requests, {}
-        commands = [command for command in requests.values() if command]
-        read, places = None, [None] * len(commands)
-        if self.raft.role is Role.LEADER and not self.suspended:
-            if len(commands) < len(requests):
-                read = self.step(self.raft.start_read, self.loop.time())
-            if commands:
-                last = self.step(self.raft.propose, commands)
-                first = last - len(commands) + 1
-                places = [Place(i, self.raft.current_term) for i in range(first, last + 1)]
-            self._flushed = [begun for begun in (read, *places[-1:]) if begun]
-            self._batch = len(requests)
-        place = iter(places)
-        for future, command in requests.items():
-            _settle(future, next(place) if command else read)
+        if self.raft.role is not Role.LEADER or self.suspended:
+            for future in requests:
+                _settle(future)
+            return
+        writes = [future for future, command in requests.items() if command]
+        reads = [future for future, command in requests.items() if not command]
+        if reads:
+            read = self.step(self.raft.start_read, self.loop.time())
+            self._begun |= dict.fromkeys(reads, read)
+        if writes:
+            last = self.step(self.raft.propose, [requests[future] for future in writes])
+            for index, future in enumerate(writes, last - len(writes) + 1):
+                self._begun[future] = Place(index, self.raft.current_term)
+        self._answer_decided()
+
+    def _answer_decided(self) -> None:
+        """Let those go on whose command is committed, or whose read is confirmed, or lost."""
+        decided = [future for future, begun in self._begun.items() if self._is_decided(begun)]
+        for future in decided:
+            _settle(future, self._begun.pop(future))
+        if decided:
+            self._expected = len(decided) + len(self._requests)
+
+    def _is_decided(self, begun: Place | protocol.Read) -> bool:
+        """Tell whether it can be said by now what has become of a command or a read."""
+        if isinstance(begun, protocol.Read):
+            return begun.term != self.raft.current_term or self.raft.is_confirmed(begun)
+        return self.raft.commit_index >= begun.index or not self.raft.holds(*begun)
 
     async def until(self, fact: Callable[[], bool], timeout: float) -> bool:
         """Wait until a step makes the fact true; return False if none does, or at a suspension."""

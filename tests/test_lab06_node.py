@@ -179,7 +179,7 @@ def test_reads_that_come_together_are_confirmed_together_and_later_ones_after_th
         async with leader() as node:
             before = node.raft.round
             first = node.read(5)
-            await until(lambda: node._flushed)
+            await until(lambda: node._begun)
             assert node.raft.round == before + 1
             second = node.read(5)
             await asyncio.sleep(0)
@@ -197,7 +197,7 @@ def test_a_leader_confirms_reads_although_some_of_an_earlier_term_were_lost():
     async def scene():
         async with leader() as node:
             lost = node.read(2)
-            await until(lambda: node._flushed)
+            await until(lambda: node._begun)
             node.overthrow()
             assert await asyncio.gather(*lost) == [False] * 2
             node.lead()
