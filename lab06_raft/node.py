@@ -106,7 +106,7 @@ class Node:
         self._announce = announce
         self._tasks: set[asyncio.Task] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: list[tuple[Callable[[], bool], asyncio.Future]] = []
+        self._waiting: dict[asyncio.Future, Callable[[], bool]] = {}
         # Who waits for a command, or for a read (None): first until it is begun, then for its end.
         self._requests: dict[asyncio.Future, tuple[str, str] | None] = {}
         self._begun: dict[asyncio.Future, Place | protocol.Read] = {}
@@ -131,7 +131,7 @@ class Node:
             self._spawn(self._call(call))
         self._wake_waiting()
         self._answer_decided()
-        self._plan_flush(GATHER)
+        self._plan_flush()
         self._arm_timer()
         return result
 
@@ -186,7 +186,6 @@ class Node:
         self.suspended = False
         self.raft.restart_timer(self.loop.time())
         self._arm_timer()
-        self._plan_flush(0.0)
 
     # Calls to the peers: each in a task of its own, so that none waits for another
 
@@ -224,15 +223,15 @@ class Node:
         """Return the Place of a command, or a Read, once that is decided; or None."""
         future = self.loop.create_future()
         self._requests[future] = command
-        self._plan_flush(0.0 if len(self._requests) >= self._expected else GATHER)
+        self._plan_flush()
         try:
             return await self._within(future, timeout)
         finally:  # nobody waits for it any more
             self._requests.pop(future, None)
             self._begun.pop(future, None)
 
-    def _plan_flush(self, delay: float) -> None:
-        """Begin with what clients want, at once or soon, but together once requests are under way.
+    def _plan_flush(self) -> None:
+        """Begin with what clients want: at once, but together once requests are under way.
 
         So while one write to the disk and one call per peer last, the next ones fill. Those who
         are then answered often have another request: it goes with the next ones, if it is quick.
@@ -240,7 +239,8 @@ class Node:
         under_way = self._begun and self.raft.role is Role.LEADER
         if under_way or not self._requests:
             return
-        when = self.loop.time() + delay
+        all_there = len(self._requests) >= self._expected
+        when = self.loop.time() + (0.0 if all_there else GATHER)
         if self._flush_timer and self._flush_timer.when() > when:
             self._flush_timer.cancel()
             self._flush_timer = None
@@ -283,15 +283,15 @@ class Node:
         """Wait until a step makes the fact true; return False if none does, or at a suspension."""
         if not fact() and not self.suspended:
             changed = self.loop.create_future()
-            self._waiting.append((fact, changed))
+            self._waiting[changed] = fact
             try:
                 await self._within(changed, timeout)
             finally:
-                self._waiting = [waiter for waiter in self._waiting if waiter[1] is not changed]
+                del self._waiting[changed]
         return fact() and not self.suspended
 
     def _wake_waiting(self) -> None:
-        for fact, changed in self._waiting:
+        for changed, fact in self._waiting.items():
             if self.suspended or fact():
                 _settle(changed)
 

@@ -1,7 +1,6 @@
 """Lab 6, what drives the core: batches of commands, and what becomes of them in the next term."""
 
 import asyncio
-import contextlib
 
 import pytest
 
@@ -67,26 +66,6 @@ class Driven(core.Node):
         return [entry.key for entry in self.raft.log if entry.key]
 
 
-@contextlib.asynccontextmanager
-async def leader():
-    """A Node that leads; `write` and `read` begin with requests and return their tasks."""
-    node, tasks = Driven(), []
-    node.lead()
-
-    def begin(*requests) -> list[asyncio.Task]:
-        tasks.extend(map(asyncio.create_task, requests))
-        return tasks[-len(requests) :]
-
-    node.write = lambda *keys: begin(*(node.commit(key, "value") for key in keys))
-    node.read = lambda count: begin(*(node.confirm_read() for _ in range(count)))
-    try:
-        yield node
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def until(fact) -> None:
     async def look() -> None:
         while not fact():
@@ -95,115 +74,128 @@ async def until(fact) -> None:
     await asyncio.wait_for(look(), 5)
 
 
-@pytest.fixture(autouse=True)
-def silence(monkeypatch):
+@pytest.fixture
+def play(monkeypatch):
+    """Play a scene with a leader; `write` and `read` begin with requests and return their tasks."""
     monkeypatch.setattr(core, "Peer", Silent)
 
+    async def run(scene) -> None:
+        node, tasks = Driven(), []
+        node.lead()
 
-def test_a_leader_takes_commands_although_a_batch_of_an_earlier_term_was_lost():
-    async def scene():
-        async with leader() as node:
-            node.write(*"abcdef")
-            await until(lambda: node.keys == list("abcdef"))
-            node.overthrow()
-            assert node.keys == []
-            node.lead()
-            node.write("again")
-            await until(lambda: node.keys == ["again"])
+        def begin(*requests) -> list[asyncio.Task]:
+            tasks.extend(map(asyncio.create_task, requests))
+            return tasks[-len(requests) :]
 
-    asyncio.run(scene())
+        node.write = lambda *keys: begin(*(node.commit(key, "value") for key in keys))
+        node.read = lambda count: begin(*(node.confirm_read() for _ in range(count)))
+        try:
+            await scene(node)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    return lambda scene: asyncio.run(run(scene))
 
 
-def test_those_who_wait_go_together_with_those_who_were_just_answered(monkeypatch):
+def test_a_leader_takes_commands_although_a_batch_of_an_earlier_term_was_lost(play):
+    async def scene(node):
+        node.write(*"abcdef")
+        await until(lambda: node.keys == list("abcdef"))
+        node.overthrow()
+        assert node.keys == []
+        node.lead()
+        node.write("again")
+        await until(lambda: node.keys == ["again"])
+
+    play(scene)
+
+
+def test_those_who_wait_go_together_with_those_who_were_just_answered(play, monkeypatch):
     monkeypatch.setattr(core, "GATHER", 1000.0)
 
-    async def scene():
-        async with leader() as node:
-            node.write("a")
-            await until(lambda: node.keys == ["a"])
-            node.write("b", "c")  # while the first one is under way
-            await asyncio.sleep(0)
-            assert node.keys == ["a"]
-            node.hear_all()
-            assert node.keys == ["a"]
-            node.write("d")  # the first client again: now all are there
-            await until(lambda: node.keys == list("abcd"))
+    async def scene(node):
+        node.write("a")
+        await until(lambda: node.keys == ["a"])
+        node.write("b", "c")  # while the first one is under way
+        await asyncio.sleep(0)
+        assert node.keys == ["a"]
+        node.hear_all()
+        assert node.keys == ["a"]
+        node.write("d")  # the first client again: now all are there
+        await until(lambda: node.keys == list("abcd"))
 
-    asyncio.run(scene())
-
-
-def test_who_does_not_come_back_is_not_waited_for():
-    async def scene():
-        async with leader() as node:
-            node.write("a")
-            await until(lambda: node.keys == ["a"])
-            node.write("b")
-            await asyncio.sleep(0)
-            node.hear_all()
-            await until(lambda: node.keys == ["a", "b"])
-
-    asyncio.run(scene())
+    play(scene)
 
 
-def test_a_client_alone_does_not_wait(monkeypatch):
+def test_who_does_not_come_back_is_not_waited_for(play):
+    async def scene(node):
+        node.write("a")
+        await until(lambda: node.keys == ["a"])
+        node.write("b")
+        await asyncio.sleep(0)
+        node.hear_all()
+        await until(lambda: node.keys == ["a", "b"])
+
+    play(scene)
+
+
+def test_a_client_alone_does_not_wait(play, monkeypatch):
     monkeypatch.setattr(core, "GATHER", 1000.0)
 
-    async def scene():
-        async with leader() as node:
-            for count in range(1, 10):
-                node.write(f"{count}")
-                await until(lambda count=count: len(node.keys) == count)
-                node.hear_all()
+    async def scene(node):
+        for count in range(1, 10):
+            node.write(f"{count}")
+            await until(lambda count=count: len(node.keys) == count)
+            node.hear_all()
 
-    asyncio.run(scene())
+    play(scene)
 
 
-def test_a_command_given_up_before_it_was_begun_is_never_begun(monkeypatch):
+def test_a_command_given_up_before_it_was_begun_is_never_begun(play, monkeypatch):
     monkeypatch.setattr(core, "COMMIT_DEADLINE", 0.05)
 
-    async def scene():
-        async with leader() as node:
-            node.write("a")
-            await until(lambda: node.keys == ["a"])
-            assert await node.commit("b", "value") is None
-            node.hear_all()
-            node.write("c")
-            await until(lambda: "c" in node.keys)
-            assert node.keys == ["a", "c"]
+    async def scene(node):
+        node.write("a")
+        await until(lambda: node.keys == ["a"])
+        assert await node.commit("b", "value") is None
+        node.hear_all()
+        node.write("c")
+        await until(lambda: "c" in node.keys)
+        assert node.keys == ["a", "c"]
 
-    asyncio.run(scene())
-
-
-def test_reads_that_come_together_are_confirmed_together_and_later_ones_after_them():
-    async def scene():
-        async with leader() as node:
-            before = node.raft.round
-            first = node.read(5)
-            await until(lambda: node._begun)
-            assert node.raft.round == before + 1
-            second = node.read(5)
-            await asyncio.sleep(0)
-            node.hear_all()
-            assert await asyncio.gather(*first) == [True] * 5
-            assert not any(task.done() for task in second)
-            await until(lambda: node.raft.round == before + 2)
-            node.hear_all()
-            assert await asyncio.gather(*second) == [True] * 5
-
-    asyncio.run(scene())
+    play(scene)
 
 
-def test_a_leader_confirms_reads_although_some_of_an_earlier_term_were_lost():
-    async def scene():
-        async with leader() as node:
-            lost = node.read(2)
-            await until(lambda: node._begun)
-            node.overthrow()
-            assert await asyncio.gather(*lost) == [False] * 2
-            node.lead()
-            again = node.read(1)
-            await until(lambda: not node._requests)
-            node.hear_all()
-            assert await asyncio.gather(*again) == [True]
+def test_reads_that_come_together_are_confirmed_together_and_later_ones_after_them(play):
+    async def scene(node):
+        before = node.raft.round
+        first = node.read(5)
+        await until(lambda: node._begun)
+        assert node.raft.round == before + 1
+        second = node.read(5)
+        await asyncio.sleep(0)
+        node.hear_all()
+        assert await asyncio.gather(*first) == [True] * 5
+        assert not any(task.done() for task in second)
+        await until(lambda: node.raft.round == before + 2)
+        node.hear_all()
+        assert await asyncio.gather(*second) == [True] * 5
 
-    asyncio.run(scene())
+    play(scene)
+
+
+def test_a_leader_confirms_reads_although_some_of_an_earlier_term_were_lost(play):
+    async def scene(node):
+        lost = node.read(2)
+        await until(lambda: node._begun)
+        node.overthrow()
+        assert await asyncio.gather(*lost) == [False] * 2
+        node.lead()
+        again = node.read(1)
+        await until(lambda: not node._requests)
+        node.hear_all()
+        assert await asyncio.gather(*again) == [True]
+
+    play(scene)
