@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.measure import Contestant, Goal, Missing, Row, attempt, one_core
-from tests.benchmarks.processes import BARE, MEMORY, PEERS, folder, library, program
+from tests.benchmarks.processes import BARE, MEMORY, PEERS, folder, library, program, serving
 from tests.harness import ROOT, Failure, Script, free_port, load, running, wait_until
 from tests.relays import UdpRelay
 
@@ -35,7 +35,7 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
     kind = "tmpfs" if memory else "the disk of temporary files"
     ahead = [Goal(name, 1.0) for name in TFTP]
     with one_core(), contextlib.ExitStack() as servers:
-        port = servers.enter_context(running(BARE, "udp-server")).port()
+        port = serving(servers, BARE, "udp-server")
         yield Row(
             1,
             "a message of 1024 bytes and its ack, without a socket or a file, one core",
@@ -117,7 +117,7 @@ def afresh(place: Path, contestant: Contestant) -> Contestant:
 
 def ours(stack: contextlib.ExitStack, place: Path, source: Path, buf_size: int) -> Contestant:
     arguments = [0, "--dir", place, "--buf-size", buf_size]
-    port = stack.enter_context(running("lab01_udp/server.py", *arguments)).port()
+    port = serving(stack, "lab01_udp/server.py", *arguments)
     return lambda: upload(port, source)
 
 
@@ -128,7 +128,7 @@ def upload(port: int, source: Path) -> float:
 
 
 def bare(stack: contextlib.ExitStack, buf_size: int) -> Contestant:
-    port = stack.enter_context(running(BARE, "udp-server")).port()
+    port = serving(stack, BARE, "udp-server")
     payload = buf_size - len(b"d | 12345 | ")
     return lambda: rate(BARE, "udp-client", port, -(-SIZE // payload), buf_size)
 
@@ -201,7 +201,7 @@ class LossyRelay(UdpRelay):
 
 
 def tftpy(stack: contextlib.ExitStack, place: Path, source: Path, blksize: int) -> Contestant:
-    port = stack.enter_context(running(library("tftpy"), "tftpy-server", place)).port()
+    port = serving(stack, library("tftpy"), "tftpy-server", place)
     return lambda: rate(PEERS, "tftpy-client", port, blksize, source, "tftpy")
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tests.benchmarks.measure import Contestant, Goal, Missing, Row, attempt, one_core
-from tests.benchmarks.processes import BARE
-from tests.harness import ROOT, load, running
+from tests.benchmarks.processes import BARE, serving
+from tests.harness import ROOT, load
 
 REQUEST = b"15492781\n"
 COUNT = 5000  # requests in a round
@@ -31,7 +31,7 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
         with contextlib.ExitStack() as pinned:
             if cores == "one core":
                 pinned.enter_context(one_core())
-            start = partial(run_server, pinned)
+            start = partial(serving, pinned)
             ports = {
                 "ours": start(OURS, 0),
                 BARE_NAME: start(BARE, "tcp-echo"),
@@ -50,11 +50,6 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
             yield row("8 connections, requests", "1/s", lambda p: rate(p, 8), RATE)
             yield row("a connection for each request, requests", "1/s", connect_rate, RATE)
     yield from primality()
-
-
-def run_server(stack: contextlib.ExitStack, *command) -> int:
-    """Run a server for as long as the stack is open; return its port."""
-    return stack.enter_context(running(*command)).port()
 
 
 # --- Requests ---

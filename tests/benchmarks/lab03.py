@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import zmq
 
 from tests.benchmarks.measure import Goal, Row, one_core
-from tests.benchmarks.processes import BARE
+from tests.benchmarks.processes import BARE, serving
 from tests.harness import free_port, running, wait_until
 
 LINE = b"gcd 1071 462"
@@ -64,8 +64,8 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
                 MINIMAL: pipeline(servers, bare_broker, bare_worker),
                 "minimal broker, our worker": pipeline(servers, bare_broker, our_worker),
                 "our broker, echoing worker": pipeline(servers, our_broker, bare_worker),
-                "zmq.proxy, REQ/REP": (start(servers, "zmq-proxy", free_port()), None),
-                "REQ/REP echo": (start(servers, "zmq-echo"), None),
+                "zmq.proxy, REQ/REP": (serving(servers, BARE, "zmq-proxy", free_port()), None),
+                "REQ/REP echo": (serving(servers, BARE, "zmq-echo"), None),
             }
 
             def contestants(measured: Callable, brokers=brokers, context=context) -> dict:
@@ -97,16 +97,11 @@ def our_worker(stack: contextlib.ExitStack, *ports: int) -> None:
 
 
 def bare_broker(stack: contextlib.ExitStack, *ports: int) -> None:
-    start(stack, "zmq-broker", *ports)
+    serving(stack, BARE, "zmq-broker", *ports)
 
 
 def bare_worker(stack: contextlib.ExitStack, *ports: int) -> None:
-    start(stack, "zmq-worker", *ports)
-
-
-def start(stack: contextlib.ExitStack, program: str, *arguments) -> int:
-    """Start one of the bare programs and return the port in its ready line."""
-    return stack.enter_context(running(BARE, program, *arguments)).port()
+    serving(stack, BARE, "zmq-worker", *ports)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.benchmarks.measure import Goal, Row
-from tests.benchmarks.processes import BARE
-from tests.harness import ROOT, load, running
+from tests.benchmarks.processes import BARE, serving
+from tests.harness import ROOT, load
 
 COUNT = 1000  # calls in a round
 MESSAGES = 5000  # in a round's streams
@@ -22,9 +22,9 @@ messages, services = rpc.compile_proto("service.proto")
 
 def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
     servers = {
-        "ours": stack.enter_context(running("lab04_grpc/server.py", 0)).port(),
-        BARE_NAME: stack.enter_context(running(BARE, "grpc-server")).port(),
-        "grpc.aio, echoing": stack.enter_context(running(BARE, "grpc-aio-server")).port(),
+        "ours": serving(stack, "lab04_grpc/server.py", 0),
+        BARE_NAME: serving(stack, BARE, "grpc-server"),
+        "grpc.aio, echoing": serving(stack, BARE, "grpc-aio-server"),
     }
 
     def row(what: str, unit: str, measured: Callable, clients: int, goals: list[Goal]) -> Row:

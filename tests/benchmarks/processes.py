@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.benchmarks.measure import Missing
+from tests.harness import running
 
 BARE = Path(__file__).parent / "bare.py"
 PEERS = Path(__file__).parent / "peers.py"
@@ -27,6 +28,11 @@ def library(name: str) -> Path:
     if importlib.util.find_spec(name) is None:
         raise Missing(f"{name} is not installed")
     return PEERS
+
+
+def serving(stack: contextlib.ExitStack, *command) -> int:
+    """Run a server for as long as the stack is open; return the port in its ready line."""
+    return stack.enter_context(running(*command)).port()
 
 
 @contextlib.contextmanager

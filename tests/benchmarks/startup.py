@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.measure import Goal, Row
-from tests.benchmarks.processes import folder
+from tests.benchmarks.processes import folder, serving
 from tests.harness import ROOT, Script, free_port, running, wait_until
 
 LIMIT = 0.3  # s
@@ -52,14 +52,14 @@ def seconds(path: Path, arguments: list, ready: str) -> float:
 def lab1(stack: contextlib.ExitStack) -> Iterator[Start]:
     place = stack.enter_context(folder())
     yield "lab01_udp/server.py", [0, "--dir", place], "Listening on"
-    port = stack.enter_context(running("lab01_udp/server.py", 0, "--dir", place)).port()
+    port = serving(stack, "lab01_udp/server.py", 0, "--dir", place)
     (place / "empty").touch()
     yield "lab01_udp/client.py", [f"127.0.0.1:{port}", place / "empty", "name"], "Sent"
 
 
 def lab2(stack: contextlib.ExitStack) -> Iterator[Start]:
     yield "lab02_tcp_threads/server.py", [0], "Listening on"
-    port = stack.enter_context(running("lab02_tcp_threads/server.py", 0)).port()
+    port = serving(stack, "lab02_tcp_threads/server.py", 0)
     yield "lab02_tcp_threads/client.py", [f"127.0.0.1:{port}"], "Connected to"
 
 
@@ -75,13 +75,13 @@ def lab3(stack: contextlib.ExitStack) -> Iterator[Start]:
 
 def lab4(stack: contextlib.ExitStack) -> Iterator[Start]:
     yield "lab04_grpc/server.py", [0], "Listening on"
-    port = stack.enter_context(running("lab04_grpc/server.py", 0)).port()
+    port = serving(stack, "lab04_grpc/server.py", 0)
     yield "lab04_grpc/client.py", [f"127.0.0.1:{port}"], "^> "
 
 
 def lab5(stack: contextlib.ExitStack) -> Iterator[Start]:
     yield "lab05_chord/Registry.py", ["127.0.0.1:0", 5], "Registry listens on"
-    port = stack.enter_context(running("lab05_chord/Registry.py", "127.0.0.1:0", 5)).port()
+    port = serving(stack, "lab05_chord/Registry.py", "127.0.0.1:0", 5)
     yield "lab05_chord/Node.py", [f"127.0.0.1:{port}", "127.0.0.1:0"], "assigned node_id"
     yield "lab05_chord/Client.py", [], "^> "
 
