@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import harness
+from tests import harness, namespaces
 
 
 def pytest_addoption(parser):
@@ -66,6 +66,17 @@ def spawn(request, labs):
     yield start
     for script in reversed(scripts):
         script.stop()
+
+
+@pytest.fixture
+def network(spawn):
+    """A network of several hosts, see namespaces.py; its scripts end before it does."""
+    try:
+        network = namespaces.Network()
+    except namespaces.Unavailable as reason:
+        pytest.skip(str(reason))
+    with network:
+        yield network
 
 
 @pytest.hookimpl(wrapper=True)
