@@ -194,7 +194,7 @@ def test_a_leader_confirms_reads_although_some_of_an_earlier_term_were_lost(play
         assert await asyncio.gather(*lost) == [False] * 2
         node.lead()
         again = node.read(1)
-        await until(lambda: not node._requests)
+        await until(lambda: node._begun)
         node.hear_all()
         assert await asyncio.gather(*again) == [True]
 
