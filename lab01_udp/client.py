@@ -5,6 +5,7 @@ The protocol is in stop_and_wait.py, its messages are in messages.py.
 """
 
 import argparse
+import contextlib
 import os
 import select
 import signal
@@ -13,6 +14,7 @@ import stat
 import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import BinaryIO
 
 from messages import MAX_DATAGRAM, is_plain_name
@@ -21,6 +23,8 @@ from stop_and_wait import Sender, TransferFailed
 SILENCE = 0.05  # s without a datagram, after which the time until the next retry is looked up
 PROGRESS_EVERY = 0.2  # s
 ACK_SIZE = 4096  # bytes: more than any ack has
+READ_AHEAD = 64 << 10  # bytes read from the file at a time
+TRUSTED_SIZE = 4096  # bytes: /proc says 0 of its files, sysfs 4096, whatever they contain
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -46,32 +50,67 @@ class Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def connect(host: str, port: int) -> socket.socket:
-    """Return a UDP socket that talks with the server alone; raise OSError if there is no way.
+class Wire:
+    """A UDP socket that talks with the server alone; raise TransferFailed if it has no such host.
 
-    Raises TransferFailed if there is no such host.
+    Whatever the network reports, that there is no way, no server or that a datagram is too long, is
+    a lost datagram. `trouble` is what it has reported last, since a datagram came through.
     """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name has such parts
-        raise TransferFailed(f"{host}: {getattr(error, 'strerror', error)}") from error
-    found.sort(key=lambda info: info[0] != socket.AF_INET)  # "localhost" is the server's 127.0.0.1
-    family, kind, _, _, address = found[0]
-    sock = socket.socket(family, kind)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
-    # The kernel keeps this time itself; a Python timeout would cost one more system call each.
-    timeval = struct.pack("ll", int(SILENCE), int(SILENCE % 1 * 1e6))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-    sock.connect(address)
-    return sock
+
+    def __init__(self, host: str, port: int):
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name has such parts
+            raise TransferFailed(f"{host}: {getattr(error, 'strerror', error)}") from error
+        found.sort(key=lambda info: info[0] != socket.AF_INET)  # as the server does: "localhost"
+        family, kind, _, _, self._address = found[0]
+        self._sock = socket.socket(family, kind)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
+        # The kernel keeps this time itself; a Python timeout would cost one more system call each.
+        timeval = struct.pack("ll", int(SILENCE), int(SILENCE % 1 * 1e6))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        self.trouble = ""
+        self._connect()
+
+    def _connect(self) -> None:
+        try:
+            self._sock.connect(self._address)
+        except OSError as error:
+            self.trouble = error.strerror
+
+    def send(self, message: bytes) -> None:
+        """Send a datagram, perhaps in vain."""
+        try:
+            self._sock.send(message)
+        except OSError as error:  # perhaps what has become of an earlier one: it was not sent then
+            self.trouble = error.strerror
+            self._connect()  # if that was not possible at first
+            with contextlib.suppress(OSError):
+                self._sock.send(message)
+
+    def receive(self, patience: Callable[[], float]) -> bytes:
+        """Return the next datagram, or b"" if none has come for `patience()` seconds."""
+        try:
+            datagram = self._sock.recv(ACK_SIZE)
+        except BlockingIOError:
+            select.select([self._sock], [], [], patience())
+            return b""
+        except OSError as error:
+            self.trouble = error.strerror
+            return b""
+        self.trouble = ""
+        return datagram
+
+    def close(self) -> None:
+        self._sock.close()
 
 
-def upload(sock: socket.socket, sender: Sender, file: BinaryIO, progress: Progress) -> None:
+def upload(wire: Wire, sender: Sender, file: BinaryIO, progress: Progress) -> None:
     """Send the whole file; raise TransferFailed if that cannot be done."""
     message = sender.start(time.monotonic())
     while True:
-        send(sock, message)
-        await_ack(sock, sender)
+        wire.send(message)
+        await_ack(wire, sender)
         if sender.finished:
             return
         now = time.monotonic()
@@ -82,39 +121,42 @@ def upload(sock: socket.socket, sender: Sender, file: BinaryIO, progress: Progre
         message = sender.data(data, now)
 
 
-def send(sock: socket.socket, message: bytes) -> None:
-    """Send a datagram; a report that an earlier one found nobody takes the place of a send."""
-    try:
-        sock.send(message)
-    except ConnectionRefusedError:
-        sock.send(message)
-
-
-def await_ack(sock: socket.socket, sender: Sender) -> None:
+def await_ack(wire: Wire, sender: Sender) -> None:
     """Return when the awaited ack has come, having sent the message again as often as needed."""
-    while True:
+    while not sender.receive(wire.receive(lambda: sender.patience(time.monotonic()))):
         try:
-            if sender.receive(sock.recv(ACK_SIZE)):
-                return
-        except BlockingIOError:
-            select.select([sock], [], [], sender.patience(time.monotonic()))
-        except ConnectionRefusedError:
-            pass  # nobody is there yet
-        again = sender.tick(time.monotonic())
+            again = sender.tick(time.monotonic())
+        except TransferFailed as failure:
+            reason = f" ({wire.trouble})" if wire.trouble else ""
+            raise TransferFailed(f"{failure}{reason}") from None
         if again is not None:
-            send(sock, again)
+            wire.send(again)
 
 
 def open_file(path: str) -> BinaryIO:
     """Open a regular file; raise ArgumentTypeError if there is none to be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait for a writer
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise argparse.ArgumentTypeError(f"cannot read {path}: not a regular file")
+        file = open(fd, "rb", buffering=READ_AHEAD)  # noqa: SIM115
+        return file if status.st_size > TRUSTED_SIZE else whole(file)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot read {path}: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise argparse.ArgumentTypeError(f"cannot read {path}: not a regular file")
-    return open(fd, "rb")
+
+
+def whole(file: BinaryIO) -> BinaryIO:
+    """Return a copy of a file that may be longer or shorter than the system says."""
+    from tempfile import SpooledTemporaryFile  # takes longer to import than all the rest
+
+    copy = SpooledTemporaryFile(READ_AHEAD)  # noqa: SIM115
+    with file:
+        while data := file.read(READ_AHEAD):
+            copy.write(data)
+    copy.seek(0)
+    return copy
 
 
 def parse_name(text: str) -> str:
@@ -154,13 +196,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def transfer(args: argparse.Namespace) -> str:
     """Send the file and return the summary; raise OSError or TransferFailed."""
-    size = os.fstat(args.file.fileno()).st_size
+    args.file.seek(0, os.SEEK_END)
+    size = args.file.tell()
+    args.file.seek(0)
     sender = Sender(args.name, size)
     progress = Progress(size)
     started = time.monotonic()
     try:
-        with args.file, connect(*args.server) as sock:
-            upload(sock, sender, args.file, progress)
+        with args.file, contextlib.closing(Wire(*args.server)) as wire:
+            upload(wire, sender, args.file, progress)
     finally:
         progress.clear()
     seconds = time.monotonic() - started

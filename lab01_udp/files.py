@@ -4,102 +4,155 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import shutil
-import tempfile
+import stat
+import time
 from collections.abc import Callable
-from pathlib import Path
 
-SYNC_EVERY = 32 << 20  # bytes: so that the last fsync, before the last ack, is short for any size
-WRITE_BACK_EVERY = 8 << 20  # bytes: so that the disk works while we receive
-WRITE_BUFFER = 32 << 10  # bytes: what is larger goes straight through it
 TEMPORARY = ".upload-"  # prefix of an unfinished file's name
+WRITE_BUFFER = 32 << 10  # bytes: what is larger goes straight through it
+WRITE_BACK_EVERY = 1 << 20  # bytes: so that the disk works while the server receives
+FIRST_SYNC = 2 << 20  # bytes
+LEAST_SYNC, MOST_SYNC = 128 << 10, 32 << 20  # bytes
+SYNC_TIME = 0.2  # s for which a sync may keep the clients waiting: all of them wait, up to 3 s
 
 Saved = Callable[[str, int], None]  # is told the name and the bytes of each file that is there
+
+
+class Pace:
+    """How much may be written before it must be on disk, learned from what the disk can do.
+
+    An upload is acknowledged only when it is on disk, and its client waits three seconds for that.
+    So the server never has more to sync than the disk takes in SYNC_TIME, of all uploads together:
+    their last messages may all come at the same time.
+    """
+
+    def __init__(self):
+        self.uploads = 0  # open ones
+        self._limit = FIRST_SYNC  # bytes, of all uploads together
+
+    @property
+    def sync_every(self) -> int:
+        """The bytes after which an upload is to be synced."""
+        return max(LEAST_SYNC, self._limit // self.uploads)
+
+    def learn(self, taken: float) -> None:
+        """Adapt to a sync that took so many seconds: each of the other uploads may need one too."""
+        if taken * self.uploads > SYNC_TIME:
+            self._limit = max(LEAST_SYNC, self._limit // 2)
+        elif taken * self.uploads < SYNC_TIME / 2:
+            self._limit = min(MOST_SYNC, self._limit * 2)
 
 
 class FileUpload:
     """An Upload into a folder, under a temporary name until it is whole.
 
-    The temporary file stays locked while its server lives: so the next start knows what kill -9
-    has left behind from what another server in the same folder is just receiving.
+    The temporary file stays locked while its server lives. So the next start can tell what kill -9
+    has left behind from what another server in the same folder is receiving.
     """
 
-    def __init__(self, folder: Path, filename: str, mode: int, saved: Saved):
-        fd, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
-        self._file = open(fd, "wb", buffering=WRITE_BUFFER)  # noqa: SIM115
-        self._temporary = Path(name)
-        self._final = folder / filename
+    def __init__(self, folder: int, filename: str, pace: Pace, saved: Saved):
+        self._folder = folder  # its file descriptor
+        self._final = filename
+        self._pace = pace
         self._saved = saved
-        self._size = self._begun = self._synced = 0  # bytes: written, on their way to disk, on it
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        os.fchmod(fd, mode)
+        self._size = self._synced = 0  # bytes written, bytes on disk
+        fd, self._temporary = _create_locked(folder)
+        self._file = open(fd, "wb", buffering=WRITE_BUFFER)  # noqa: SIM115
+        pace.uploads += 1
+        self._plan_write_back()
 
     def write(self, data: bytes) -> None:
         self._size += self._file.write(data)
-        if self._size - self._synced >= SYNC_EVERY:
+        if self._size >= self._write_back_at:
+            self._write_back()
+
+    def _write_back(self) -> None:
+        """Have the disk take what is written: in its own time, or now if that is much."""
+        if self._size - self._synced >= self._pace.sync_every:
+            begun = time.monotonic()
             self._sync()
-        elif self._size - self._begun >= WRITE_BACK_EVERY:
-            self._begin_write_back()
+            self._pace.learn(time.monotonic() - begun)
+        elif hasattr(os, "posix_fadvise"):  # not on macOS
+            unwanted = self._synced, self._size - self._synced, os.POSIX_FADV_DONTNEED
+            os.posix_fadvise(self._file.fileno(), *unwanted)
+        self._plan_write_back()
+
+    def _plan_write_back(self) -> None:
+        self._write_back_at = self._size + min(WRITE_BACK_EVERY, self._pace.sync_every)
 
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._begun = self._synced = self._size
-
-    def _begin_write_back(self) -> None:
-        """Have the system begin to write to disk; the fsync in the end then finds little left."""
-        if hasattr(os, "posix_fadvise"):  # not on macOS
-            unwanted = self._begun, self._size - self._begun, os.POSIX_FADV_DONTNEED
-            os.posix_fadvise(self._file.fileno(), *unwanted)
-        self._begun = self._size
+        self._synced = self._size
 
     def save(self) -> None:
         self._sync()
-        os.replace(self._temporary, self._final)
-        self._file.close()
-        sync_folder(self._final.parent)
-        self._saved(self._final.name, self._size)
+        os.replace(self._temporary, self._final, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        os.fsync(self._folder)  # its names
+        self._close()
+        self._saved(self._final, self._size)
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):  # the folder is not ours any more
-            self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody else has removed it
+            os.unlink(self._temporary, dir_fd=self._folder)
+        self._close()
+
+    def _close(self) -> None:
+        self._pace.uploads -= 1
         with contextlib.suppress(OSError):  # a full disk: what is buffered goes nowhere
             self._file.close()
 
 
+def _create_locked(folder: int) -> tuple[int, str]:
+    """Return the descriptor and the name of a new file, with a lock on it."""
+    while True:
+        name = TEMPORARY + secrets.token_hex(8)
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return fd, name
+        os.close(fd)  # another server was faster, and has taken it for remains
+
+
 class Folder:
-    """A folder for uploads."""
+    """A folder for uploads; raise OSError if it cannot be read and written.
 
-    def __init__(self, path: Path, saved: Saved):
-        self._path = path
+    It stays the same folder when it is renamed or something else takes its name.
+    """
+
+    def __init__(self, path: str, saved: Saved):
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=self._fd):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        self._pace = Pace()
         self._saved = saved
-        umask = os.umask(0)
-        os.umask(umask)
-        self._mode = 0o666 & ~umask
-        self._remove_remains()
+        for name in os.listdir(self._fd):
+            if name.startswith(TEMPORARY):
+                self._remove_remains(name)
 
-    def _remove_remains(self) -> None:
-        """Remove the unfinished files of servers that were killed."""
-        for path in filter(Path.is_file, self._path.glob(TEMPORARY + "*")):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+    def _remove_remains(self, name: str) -> None:
+        """Remove an unfinished file if its server was killed."""
+        with contextlib.suppress(OSError):
+            fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=self._fd)
+            with open(fd):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISREG(os.fstat(fd).st_mode):
+                    os.unlink(name, dir_fd=self._fd)
 
     def create(self, filename: str, total_size: int) -> FileUpload:
         """Begin an upload; raise OSError if it could not end well."""
         if filename.startswith(TEMPORARY):
             raise OSError(errno.EPERM, "the name is reserved")
-        if (self._path / filename).is_dir():
+        if self._is_folder(filename):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if total_size > shutil.disk_usage(self._path).free:
+        if total_size > shutil.disk_usage(self._fd).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return FileUpload(self._path, filename, self._mode, self._saved)
+        return FileUpload(self._fd, filename, self._pace, self._saved)
 
-
-def sync_folder(path: Path) -> None:
-    """Have the names in a folder on disk too."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    def _is_folder(self, filename: str) -> bool:
+        with contextlib.suppress(OSError):  # there is nothing of this name
+            return stat.S_ISDIR(os.stat(filename, dir_fd=self._fd).st_mode)
+        return False

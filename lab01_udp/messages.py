@@ -5,9 +5,9 @@
     client -> server    d | seqno | data_bytes                  seqno0+1, seqno0+2, ...
     server -> client    a | next_seqno                          its ack
 
-Some implementations write the delimiter as "|": a session keeps the one of its start message,
-since a payload may begin with a blank. A file name may contain the delimiter: the sequence number
-is cut off from the left, the size from the right.
+Some implementations write the delimiter as "|". A session keeps the one of its start message, since
+a payload may begin with a blank. A file name may contain the delimiter: the sequence number is cut
+off from the left, the size from the right.
 """
 
 import re
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 MAX_DATAGRAM = 65507  # bytes that a UDP datagram carries over IPv4
 MAX_NAME = 255  # bytes in a file name
 MAX_DIGITS = 18  # of any number in a header
+MAX_START = 512  # bytes: more than a start message of the longest name and numbers has
 
 DELIMITERS = (b" | ", b"|")
 ACK = re.compile(rb"\s*a\s*\|\s*(\d{1,18})\s*(?:\|\s*(\d{1,18})\s*)?")
@@ -68,7 +69,9 @@ def decode_data(datagram: bytes, delimiter: bytes) -> tuple[int, memoryview]:
     return _number(datagram[begin:end]), memoryview(datagram)[end + len(delimiter) :]
 
 
-def encode_ack(next_seqno: int, delimiter: bytes, buf_size: int | None = None) -> bytes:
+def encode_ack(
+    next_seqno: int, delimiter: bytes = DELIMITERS[0], buf_size: int | None = None
+) -> bytes:
     """Return an ack, to a start message if there is a `buf_size`."""
     if buf_size is None:
         return b"a%b%d" % (delimiter, next_seqno)

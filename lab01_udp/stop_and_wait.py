@@ -21,6 +21,7 @@ from typing import Protocol
 
 from messages import (
     MAX_DATAGRAM,
+    MAX_START,
     Refused,
     Start,
     decode_ack,
@@ -31,11 +32,11 @@ from messages import (
 )
 
 RETRY_AFTER = 0.5  # s without the awaited ack, after which the client sends the message again
-MAX_RETRIES = 5  # then the server is taken to be malfunctioning
+MAX_RETRIES = 5  # after which the client takes the server to be malfunctioning
 ABANDON_AFTER = 3.0  # s of silence, after which the server gives an unfinished session up
-KEEP_FINISHED = 1.0  # s of silence for which a finished session still answers duplicates
+KEEP_FINISHED = 1.0  # s of silence, for which a finished session still answers duplicates
 EVICT_AFTER = 1.0  # s of silence, after which a session makes way when there are too many
-MAX_SESSIONS = 500  # unfinished ones; each holds a file open
+MAX_SESSIONS = 500  # each unfinished one holds a file open
 
 
 class TransferFailed(Exception):
@@ -60,9 +61,12 @@ class Sender:
         self.buf_size: int | None = None  # bytes, once the server has named it
         self.retransmissions = 0
         self._message = b""
-        self._pending = 0  # bytes of the file in the message in flight
+        self._data_ack: bytes | None = None  # for the data message in flight, as we write it
+        self._in_flight = 0  # bytes of the file in the message in flight
         self._retries = 0
         self._deadline = 0.0
+        self._payload = 0  # bytes that fit into the next data message
+        self._longer_at = 0  # the seqno whose header is one digit longer
 
     @property
     def finished(self) -> bool:
@@ -71,11 +75,8 @@ class Sender:
 
     @property
     def room(self) -> int:
-        """How many bytes the next data message takes; raise TransferFailed if there is no room."""
-        room = min(self.buf_size, MAX_DATAGRAM) - len(encode_data(self.seqno + 1, b""))
-        if room < 1:
-            raise TransferFailed(f"the server's buf_size of {self.buf_size} is too small for data")
-        return min(room, self.total_size - self.sent)
+        """How many bytes of the file the next data message takes."""
+        return min(self._payload, self.total_size - self.sent)
 
     def start(self, now: float) -> bytes:
         """Return the start message to send."""
@@ -84,7 +85,8 @@ class Sender:
     def data(self, data: bytes, now: float) -> bytes:
         """Return the next data message to send."""
         self.seqno += 1
-        self._pending = len(data)
+        self._data_ack = encode_ack(self.seqno + 1)
+        self._in_flight = len(data)
         return self._send(encode_data(self.seqno, data), now)
 
     def _send(self, message: bytes, now: float) -> bytes:
@@ -94,18 +96,40 @@ class Sender:
         return message
 
     def receive(self, datagram: bytes) -> bool:
-        """Take a datagram from the server; tell whether it is the awaited ack (rule 1)."""
+        """Take a datagram from the server; tell whether it is the awaited ack (rule 1).
+
+        Raise TransferFailed if the server's buf_size leaves no room for data.
+        """
+        if datagram != self._data_ack and not self._accept(datagram):
+            return False
+        self.sent += self._in_flight
+        self._in_flight = 0
+        if self.seqno + 1 == self._longer_at:
+            self._measure_payload()
+        return True
+
+    def _accept(self, datagram: bytes) -> bool:
+        """Take an ack to start, or one to data that is written in another way than ours."""
         try:
             next_seqno, buf_size = decode_ack(datagram)
         except Refused:
             return False
-        if next_seqno != self.seqno + 1 or (self.buf_size is None and buf_size is None):
+        if next_seqno != self.seqno + 1:
             return False
         if self.buf_size is None:
+            if buf_size is None:
+                return False
             self.buf_size = buf_size
-        self.sent += self._pending
-        self._pending = 0
+            self._measure_payload()
         return True
+
+    def _measure_payload(self) -> None:
+        """Compute what fits beside the next header, which grows with the number in it."""
+        header = encode_data(self.seqno + 1, b"")
+        self._longer_at = 10 ** len(str(self.seqno + 1))
+        self._payload = min(self.buf_size, MAX_DATAGRAM) - len(header)
+        if self._payload < 1 and not self.finished:
+            raise TransferFailed(f"the server's buf_size of {self.buf_size} is too small for data")
 
     def patience(self, now: float) -> float:
         """Return for how many seconds there is nothing to do but wait."""
@@ -135,7 +159,7 @@ class Upload(Protocol):
         """Make it appear, whole and on disk, under its final name."""
 
     def discard(self) -> None:
-        """Remove every trace of it, as far as the system lets us."""
+        """Remove every trace of it, as far as the system allows."""
 
 
 @dataclass
@@ -146,10 +170,11 @@ class Session:
     next_seqno: int
     heard_at: float
     received: int = 0  # bytes
+    finished: bool = False  # the file is saved
 
 
 class Receiver:
-    """All sessions of the server, by client address.
+    """All sessions of the server, by client address, the longest silent one first.
 
     Args:
         create: makes the Upload for a file name and size, or raises OSError.
@@ -164,8 +189,8 @@ class Receiver:
     ):
         self._create = create
         self._buf_size = buf_size
-        self.receiving: dict[Hashable, Session] = {}
-        self.finished: dict[Hashable, Session] = {}
+        self.sessions: dict[Hashable, Session] = {}
+        self.largest = MAX_START  # bytes in the largest datagram that a session may send
 
     def receive(self, datagram: bytes, address: Hashable, now: float) -> bytes:
         """Take a datagram from a client; return the ack to send, or raise Refused."""
@@ -174,12 +199,12 @@ class Receiver:
         return self._receive_start(decode_start(datagram), address, now)
 
     def _receive_start(self, start: Start, address: Hashable, now: float) -> bytes:
-        session = self.receiving.get(address) or self.finished.get(address)
+        session = self.sessions.get(address)
         if session is None or session.start != start:
             self.abandon(address)
             self._make_room(now)
             session = self._open(start, address, now)
-        session.heard_at = now
+        self._heard(session, address, now)
         return encode_ack(start.seqno0 + 1, start.delimiter, session.buf_size)
 
     def _open(self, start: Start, address: Hashable, now: float) -> Session:
@@ -188,31 +213,32 @@ class Receiver:
             upload = self._create(start.filename, start.total_size)
         except OSError as error:
             raise Refused(f"{start.filename}: {error.strerror or error}") from error
+        self.largest = max(self.largest, buf_size)
         session = Session(start, buf_size, upload, start.seqno0 + 1, now)
-        self.receiving[address] = session
+        self.sessions[address] = session
         if start.total_size == 0:
             self._save(session, address)
         return session
 
     def _make_room(self, now: float) -> None:
-        """Let the session silent for longest go if there are too many; an honest client speaks."""
-        if len(self.receiving) < MAX_SESSIONS:
+        """Let the longest silent session go if there are too many; an honest client speaks."""
+        if len(self.sessions) < MAX_SESSIONS:
             return
-        address = min(self.receiving, key=lambda address: self.receiving[address].heard_at)
-        if now - self.receiving[address].heard_at < EVICT_AFTER:
+        address, session = next(iter(self.sessions.items()))
+        if now - session.heard_at < EVICT_AFTER:
             raise Refused(f"more than {MAX_SESSIONS} sessions")
         self.abandon(address)
 
     def _receive_data(self, datagram: bytes, address: Hashable, now: float) -> bytes:
-        session = self.receiving.get(address) or self.finished.get(address)
+        session = self.sessions.get(address)
         if session is None:
             raise Refused("a data message without a session")
         seqno, data = decode_data(datagram, session.start.delimiter)
         if len(datagram) > session.buf_size:
             raise Refused(f"a datagram longer than the buf_size of {session.buf_size}")
-        if seqno == session.next_seqno and address in self.receiving:
+        if seqno == session.next_seqno and not session.finished:
             self._append(session, address, data)
-        session.heard_at = now
+        self._heard(session, address, now)
         return encode_ack(session.next_seqno, session.start.delimiter)
 
     def _append(self, session: Session, address: Hashable, data: bytes) -> None:
@@ -233,33 +259,36 @@ class Receiver:
             session.upload.save()
         except OSError as error:
             self._give_up(session, address, error)
-        self.finished[address] = self.receiving.pop(address)
+        session.finished = True
 
     def _give_up(self, session: Session, address: Hashable, error: OSError) -> None:
         self.abandon(address)
         raise Refused(f"{session.start.filename}: {error.strerror or error}") from error
 
+    def _heard(self, session: Session, address: Hashable, now: float) -> None:
+        session.heard_at = now
+        self.sessions[address] = self.sessions.pop(address)  # the last of them
+
     def abandon(self, address: Hashable) -> None:
         """Forget the session of this client, if any, and remove an unfinished file."""
-        self.finished.pop(address, None)
-        if session := self.receiving.pop(address, None):
+        session = self.sessions.pop(address, None)
+        if session and not session.finished:
             session.upload.discard()
 
     def expire(self, now: float) -> list[Session]:
         """Remove every session that was silent for too long; return those that were unfinished."""
-        abandoned = _silent(self.receiving, now - ABANDON_AFTER)
-        for address in abandoned:
+        expired = {}
+        for address, session in self.sessions.items():
+            silence = now - session.heard_at
+            if silence <= KEEP_FINISHED:
+                break  # all others have been heard later
+            if session.finished or silence > ABANDON_AFTER:
+                expired[address] = session
+        for address in expired:
             self.abandon(address)
-        for address in _silent(self.finished, now - KEEP_FINISHED):
-            del self.finished[address]
-        return list(abandoned.values())
+        return [session for session in expired.values() if not session.finished]
 
     def abandon_all(self) -> None:
         """Remove every session and unfinished file, as the server stops."""
-        for address in list(self.receiving):
+        for address in list(self.sessions):
             self.abandon(address)
-        self.finished.clear()
-
-
-def _silent(sessions: dict[Hashable, Session], since: float) -> dict[Hashable, Session]:
-    return {address: session for address, session in sessions.items() if session.heard_at < since}

@@ -21,6 +21,7 @@ def pytest_addoption(parser):
 # The files whose tests take long, mostly by waiting.
 LONG = (
     "demo",
+    "lab01_network",
     "lab01_scripts",
     "lab05_scripts",
     "lab06_linearizability",

@@ -57,6 +57,10 @@ def receiver(uploads):
     return core.Receiver(uploads.create, lambda address: 100)
 
 
+def unfinished(receiver):
+    return [address for address, s in receiver.sessions.items() if not s.finished]
+
+
 # --- Messages ---
 
 
@@ -110,7 +114,7 @@ def test_a_start_message_is_cut_from_both_ends(datagram, expected):
 def test_a_malformed_or_dangerous_start_message_is_refused(receiver, uploads, datagram):
     with pytest.raises(core.Refused):
         receiver.receive(datagram, "client", 0.0)
-    assert not receiver.receiving and not uploads.open
+    assert not receiver.sessions and not uploads.open
 
 
 @DERANDOMIZED
@@ -145,7 +149,7 @@ def test_any_datagram_is_answered_or_refused_and_every_file_accounted_for(datagr
     for k, datagram in enumerate(datagrams):
         with contextlib.suppress(core.Refused):
             assert messages.decode_ack(receiver.receive(datagram, k % 2, 0.1 * k))
-        assert len(uploads.open) == len(receiver.receiving)
+        assert len(uploads.open) == len(unfinished(receiver))
         assert not [name for name in uploads if "/" in name]
     receiver.abandon_all()
     assert not uploads.open
@@ -200,6 +204,9 @@ def test_what_is_no_ack_does_not_advance_the_client(datagram):
     sender = core.Sender("a", 3)
     sender.start(0.0)
     assert not sender.receive(datagram)
+    sender.receive(b"a | 1 | 20")
+    sender.data(b"abc", 0.0)
+    assert not sender.receive(datagram)
 
 
 # --- The client's rules ---
@@ -221,13 +228,32 @@ def test_the_client_sends_start_then_numbered_data_that_fills_the_buffer():
     assert sender.finished and sender.sent == 10
 
 
-def test_a_longer_seqno_leaves_less_room_for_data():
+@pytest.mark.parametrize("seqno0", [0, 7, 8, 9, 98, 99, 10**9 - 2])
+def test_every_data_message_but_the_last_fills_the_buffer(seqno0):
+    sender = core.Sender("a", 1000, seqno0)
+    sender.start(0.0)
+    sender.receive(b"a | %d | 20" % (seqno0 + 1))
+    for k in range(1, 50):
+        assert len(sender.data(bytes(sender.room), 0.0)) == 20
+        assert sender.receive(b"a | %d" % (seqno0 + k + 1))
+
+
+def test_a_buf_size_that_a_longer_seqno_fills_fails_the_transfer():
     sender = core.Sender("a", 100, seqno0=8)
     sender.start(0.0)
-    sender.receive(b"a | 9 | 14")
-    sender.data(b"012345", 0.0)
-    sender.receive(b"a | 10")
-    assert sender.room == 5
+    sender.receive(b"a | 9 | 9")
+    sender.data(b"x", 0.0)
+    with pytest.raises(core.TransferFailed, match="too small"):
+        sender.receive(b"a | 10")
+
+
+def test_only_the_ack_to_start_names_the_buf_size():
+    sender = core.Sender("a", 100)
+    sender.start(0.0)
+    sender.receive(b"a | 1 | 20")
+    sender.data(bytes(sender.room), 0.0)
+    assert sender.receive(b"a | 2 | 15")
+    assert sender.buf_size == 20 and sender.room == 12
 
 
 def test_an_empty_file_is_finished_with_the_ack_to_start():
@@ -249,9 +275,8 @@ def test_a_start_is_acknowledged_only_with_a_buf_size():
 def test_a_buf_size_without_room_for_data_fails_the_transfer(buf_size):
     sender = core.Sender("a", 3)
     sender.start(0.0)
-    sender.receive(b"a | 1 | %d" % buf_size)
     with pytest.raises(core.TransferFailed, match="too small"):
-        _ = sender.room
+        sender.receive(b"a | 1 | %d" % buf_size)
 
 
 def test_no_datagram_is_longer_than_udp_carries_whatever_the_server_offers():
@@ -282,6 +307,15 @@ def test_a_message_is_sent_again_after_half_a_second_five_times_and_no_more():
     with pytest.raises(core.TransferFailed, match="malfunctioning"):
         sender.tick(13.0)
     assert sender.retransmissions == 5
+
+
+def test_each_retry_waits_half_a_second_from_the_one_before_however_late_that_was():
+    sender = core.Sender("a", 3)
+    message = sender.start(10.0)
+    assert sender.tick(10.8) == message
+    assert sender.tick(11.29) is None and sender.patience(11.0) == pytest.approx(0.3)
+    assert sender.tick(11.3) == message
+    assert sender.patience(12.0) == 0.0
 
 
 def test_every_message_has_its_own_five_retries():
@@ -376,7 +410,7 @@ def test_three_seconds_of_silence_end_a_session_and_remove_its_file(receiver, up
     receiver.receive(b"d | 1 | abc", "client", 2.0)
     assert receiver.expire(5.0) == [] and uploads.open
     assert [s.start.filename for s in receiver.expire(5.01)] == ["a"]
-    assert not uploads.open and not receiver.receiving
+    assert not uploads.open and not receiver.sessions
     with pytest.raises(core.Refused, match="without a session"):
         receiver.receive(b"d | 2 | def", "client", 5.02)
 
@@ -386,7 +420,34 @@ def test_only_the_silent_sessions_expire(receiver):
         receiver.receive(b"s | 0 | f%d | 6" % k, k, 0.0)
     receiver.receive(b"d | 1 | abc", 3, 2.0)
     assert len(receiver.expire(3.5)) == 9
-    assert list(receiver.receiving) == [3]
+    assert list(receiver.sessions) == [3]
+
+
+@pytest.mark.parametrize("sign", [b"s | 0 | a | 6", b"d | 1 | abc", b"d | 9 | xyz"])
+def test_duplicates_and_messages_from_the_future_are_signs_of_life(receiver, uploads, sign):
+    receiver.receive(b"s | 0 | a | 6", "client", 0.0)
+    receiver.receive(b"d | 1 | abc", "client", 1.0)
+    receiver.receive(sign, "client", 3.0)
+    assert receiver.expire(5.9) == []
+    assert receiver.receive(b"d | 2 | def", "client", 5.9) == b"a | 3"
+
+
+def test_a_finished_session_goes_before_an_unfinished_one_that_is_silent_for_longer(receiver):
+    receiver.receive(b"s | 0 | a | 6", "unfinished", 0.0)
+    receiver.receive(b"s | 0 | b | 0", "finished", 0.5)
+    receiver.receive(b"s | 0 | c | 0", "finished later", 1.5)
+    assert receiver.expire(2.0) == []
+    assert list(receiver.sessions) == ["unfinished", "finished later"]
+
+
+def test_a_duplicate_keeps_a_finished_session_for_another_second(receiver):
+    receiver.receive(b"s | 0 | a | 3", "client", 0.0)
+    receiver.receive(b"d | 1 | abc", "client", 0.0)
+    receiver.receive(b"d | 1 | abc", "client", 0.9)
+    receiver.expire(1.8)
+    assert receiver.receive(b"s | 0 | a | 3", "client", 1.8) == b"a | 1 | 100"
+    receiver.expire(2.7)
+    assert receiver.receive(b"d | 1 | abc", "client", 2.7) == b"a | 2"
 
 
 def test_a_finished_session_answers_duplicates_for_one_second(receiver):
@@ -395,7 +456,7 @@ def test_a_finished_session_answers_duplicates_for_one_second(receiver):
     receiver.expire(1.9)
     assert receiver.receive(b"d | 1 | abc", "client", 1.9) == b"a | 2"
     receiver.expire(2.91)
-    assert not receiver.finished
+    assert not receiver.sessions
     with pytest.raises(core.Refused):
         receiver.receive(b"d | 1 | abc", "client", 2.92)
 
@@ -411,7 +472,7 @@ def test_a_late_duplicate_of_the_start_opens_no_second_session(receiver, uploads
     receiver.receive(b"s | 0 | a | 3", "client", 0.0)
     receiver.receive(b"d | 1 | abc", "client", 0.0)
     assert receiver.receive(b"s | 0 | a | 3", "client", 0.1) == b"a | 1 | 100"
-    assert not uploads.open and not receiver.receiving
+    assert not uploads.open and not unfinished(receiver)
 
 
 def test_a_finished_session_ends_when_its_client_begins_another(receiver):
@@ -430,7 +491,7 @@ def test_a_full_disk_abandons_the_session_without_an_ack(receiver, uploads, when
     setattr(uploads, when, True)
     with pytest.raises(core.Refused, match="No space"):
         receiver.receive(b"d | 1 | abc", "client", 0.0)
-    assert uploads == {} and not uploads.open and not receiver.receiving
+    assert uploads == {} and not uploads.open and not receiver.sessions
 
 
 def test_a_client_to_which_there_is_no_way_is_refused_and_leaves_no_file(uploads):
@@ -440,7 +501,7 @@ def test_a_client_to_which_there_is_no_way_is_refused_and_leaves_no_file(uploads
     receiver = core.Receiver(uploads.create, no_way)
     with pytest.raises(core.Refused, match="unreachable"):
         receiver.receive(b"s | 0 | a | 3", "client", 0.0)
-    assert not uploads.open and not receiver.receiving
+    assert not uploads.open and not receiver.sessions
 
 
 def test_sessions_beyond_the_cap_are_refused_until_one_is_silent_for_a_second(receiver):
@@ -450,8 +511,8 @@ def test_sessions_beyond_the_cap_are_refused_until_one_is_silent_for_a_second(re
         receiver.receive(b"s | 0 | f | 3", "honest", 0.9)
     receiver.receive(b"d | 1 | a", 0, 0.9)  # the first is not silent any more
     assert receiver.receive(b"s | 0 | f | 3", "honest", 1.01) == b"a | 1 | 100"
-    assert 0 in receiver.receiving and 1 not in receiver.receiving
-    assert len(receiver.receiving) == core.MAX_SESSIONS
+    assert 0 in receiver.sessions and 1 not in receiver.sessions
+    assert len(receiver.sessions) == core.MAX_SESSIONS
 
 
 def test_stopping_removes_every_unfinished_file(receiver, uploads):
@@ -460,4 +521,4 @@ def test_stopping_removes_every_unfinished_file(receiver, uploads):
     receiver.receive(b"d | 1 | abc", 2, 0.0)
     receiver.abandon_all()
     assert not uploads.open and uploads == {"f2": b"abc"}
-    assert not receiver.receiving and not receiver.finished
+    assert not receiver.sessions

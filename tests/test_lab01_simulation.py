@@ -84,8 +84,7 @@ def transfer(seed, clients=1, **faults):
         if client.result or client.name in server.uploads:
             assert server.uploads.get(client.name) == client.data, f"seed {seed}: wrong file"
     sim.run(until=sim.now + 5.0)
-    assert not server.receiver.receiving, f"seed {seed}: a session stays"
-    assert not server.receiver.finished, f"seed {seed}: a finished session stays"
+    assert not server.receiver.sessions, f"seed {seed}: a session stays"
     assert not server.uploads.open, f"seed {seed}: an unfinished file stays"
     return uploads, server
 

@@ -232,7 +232,7 @@ def fuzz(scale: float) -> str:
         check(not sender.receive(datagram), f"{datagram} is taken for the awaited ack")
         if k % 100 == 0:
             receiver.expire(now)
-            open_now = len(receiver.receiving)
+            open_now = sum(not s.finished for s in receiver.sessions.values())
             check(open_now == len(Sink.still_open) <= core.MAX_SESSIONS, "a file is lost sight of")
             before = before or (k > datagrams // 10 and resident(os.getpid()))
     grown = resident(os.getpid()) - before
