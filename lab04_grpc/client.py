@@ -22,6 +22,7 @@ with contextlib.suppress(ImportError):  # line editing and history, where the sy
 messages, services = rpc.compile_proto("service.proto")
 
 CALL_TIMEOUT = 5.0  # s
+SLOWEST_LINK = 100_000  # bytes/s, for which a call with a long text has additional time
 STREAM_TIMEOUT = 60.0  # s
 INT64 = range(-(2**63), 2**63)
 INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
@@ -45,13 +46,13 @@ class Client(cmd.Cmd):
         return False
 
     def do_reverse(self, text: str) -> None:
-        reply = self.stub.reverse(messages.ReverseRequest(text=text), timeout=CALL_TIMEOUT)
-        print(format_reply(reply))
+        request = messages.ReverseRequest(text=text)
+        print(format_reply(self.stub.reverse(request, timeout=call_timeout(request))))
 
     def do_split(self, text: str) -> None:
         words = " ".join(text.split())  # any white space divides, and only once
         request = messages.SplitRequest(text=words, delim=" ")
-        print(format_reply(self.stub.split(request, timeout=CALL_TIMEOUT)))
+        print(format_reply(self.stub.split(request, timeout=call_timeout(request))))
 
     def do_isprime(self, text: str) -> None:
         for word in text.split():
@@ -81,6 +82,11 @@ class Client(cmd.Cmd):
     def completenames(self, text: str, *ignored) -> list[str]:
         names = ("reverse ", "split ", "isprime ", "help", "exit")
         return [name for name in names if name.startswith(text)]
+
+
+def call_timeout(request) -> float:
+    """Return for how many seconds a call may last; the reply is about as long as the request."""
+    return CALL_TIMEOUT + 2 * request.ByteSize() / SLOWEST_LINK
 
 
 def format_reply(reply) -> str:

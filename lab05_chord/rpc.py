@@ -19,9 +19,26 @@ import grpc  # noqa: E402
 from google.protobuf import descriptor_pb2  # noqa: E402, F401  (imports all a compiled .proto does)
 from grpc_tools import protoc  # noqa: E402
 
+KEEPALIVE_INTERVAL = 1500  # ms without a byte from the peer, then a ping asks for one
+KEEPALIVE_TIMEOUT = 2000  # ms from the ping until the connection counts as dead
+
+# A power cut, or a firewall that lost its state, ends a connection without a word, and TCP alone
+# notices after minutes or never. So both sides ping, also between calls. Any byte that arrives is a
+# sign of life: a large message on a slow link is no silence. The interval suits servers of other
+# authors too: gRPC's default policy closes a connection at the fourth ping that it finds needless,
+# which here comes after 6 s.
+KEEPALIVE_OPTIONS = [
+    ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),  # any number
+]
 SERVER_OPTIONS = [
     # Without it a second server on the same port starts silently and answers half the calls.
     ("grpc.so_reuseport", 0),
+    *KEEPALIVE_OPTIONS,
+    # A client that pings more often gets ENHANCE_YOUR_CALM and loses its connection.
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_INTERVAL // 2),
 ]
 CHANNEL_OPTIONS = [
     ("grpc.enable_http_proxy", 0),
@@ -30,6 +47,7 @@ CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 100),
     # In spite of its name this is how long one attempt to connect may take.
     ("grpc.min_reconnect_backoff_ms", 500),
+    *KEEPALIVE_OPTIONS,
 ]
 
 
@@ -78,22 +96,50 @@ def open_channel(address: str) -> grpc.Channel:
 
 
 def bind(server: grpc.Server, host: str, port: int) -> int:
-    """Bind the server and return its real port; raise OSError if the address cannot be had."""
-    address = join_address(host, port)
-    bound = 0  # how older releases of grpcio say no
-    with contextlib.suppress(RuntimeError):
-        bound = server.add_insecure_port(address)
-    if not bound:
-        raise OSError(f"cannot listen on {address}: {why_not(host, port)}")
+    """Bind the server to all addresses of a host and return its real port.
+
+    A name may have several: localhost is often both ::1 and 127.0.0.1. gRPC itself is content with
+    one of them, and clients that use the other reach no server, or a different one.
+
+    Raises:
+        OSError: an address cannot be had; the message names host, port and cause.
+    """
+    bound = port
+    try:
+        for address in own_addresses(host):
+            bound = bind_address(server, address, bound)
+    except (OSError, UnicodeError) as error:  # UnicodeError: of a host name
+        cause = getattr(error, "strerror", None) or error
+        raise OSError(f"cannot listen on {join_address(host, port)}: {cause}") from None
     return bound
 
 
-def why_not(host: str, port: int) -> str:
-    """Return what the system says to binding there, which gRPC keeps to itself."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.bind(address)
-    except (OSError, UnicodeError) as error:  # UnicodeError: of a host name
-        return getattr(error, "strerror", str(error))
-    return "is the port taken?"
+def own_addresses(host: str) -> list[tuple]:
+    """Return the addresses of a host that this machine has, as sockets take them, with port 0.
+
+    Where IPv6 is off, localhost may still be said to be ::1 too. Raise OSError if none is left.
+    """
+    own, problem = {}, None
+    for family, kind, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
+        try:
+            with socket.socket(family, kind) as probe:
+                probe.bind(address)
+            own[address] = None
+        except OSError as error:
+            problem = error
+    if not own and problem:
+        raise problem
+    return list(own)
+
+
+def bind_address(server: grpc.Server, address: tuple, port: int) -> int:
+    """Bind the server to one address and return its real port; raise OSError with the cause."""
+    ip, _, *scope = address
+    bound = 0  # how older releases of grpcio say no
+    with contextlib.suppress(RuntimeError):
+        bound = server.add_insecure_port(join_address(ip, port))
+    if bound:
+        return bound
+    with socket.socket(socket.AF_INET6 if scope else socket.AF_INET) as probe:
+        probe.bind((ip, port, *scope))  # raises what the system says, which gRPC keeps to itself
+    raise OSError("is the port taken?")
