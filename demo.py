@@ -222,7 +222,8 @@ def lab6(stage: Stage) -> str:
     config.write_text("".join(f"{n} 127.0.0.1 {port}\n" for n, port in enumerate(ports)))
     print(f"\n{config}:\n{config.read_text()}", end="")
     for n in range(5):
-        stage.start(f"server{n}", "server.py", n, "--config", config, "--data-dir", stage.folder)
+        folder = stage.folder / f"data{n}"
+        stage.start(f"server{n}", "server.py", n, "--config", config, "--data-dir", folder)
     servers = [stage.scripts[f"server{n}"] for n in range(5)]
 
     def leader() -> list[int]:
@@ -262,7 +263,8 @@ def lab6(stage: Stage) -> str:
     stage.type("client", "quit")
     stage.finish("client")
 
-    stage.start("again", "server.py", first, "--config", config, "--data-dir", stage.folder)
+    folder = stage.folder / f"data{first}"
+    stage.start("again", "server.py", first, "--config", config, "--data-dir", folder)
     stage.expect("again", r"I am a follower\. Term: \d+")
     for n in range(5):
         if n != first:

@@ -11,7 +11,9 @@ usage: client.py [-h]
 import argparse
 import cmd
 import contextlib
+import secrets
 import sys
+import time
 
 import process
 import rpc
@@ -22,8 +24,8 @@ with contextlib.suppress(ImportError):
 
 messages, services = rpc.compile_proto("raft.proto")
 
-DEADLINE = 2.0  # s for a server to answer
-SETVAL_DEADLINE = 4.0  # s; a server gives up on a majority after 3
+ANSWER_TIMEOUT = 2.0  # s for a server to answer
+SETVAL_TIMEOUT = 4.0  # s; a server gives up on a majority after 2.4
 
 
 class Client(cmd.Cmd):
@@ -34,6 +36,9 @@ class Client(cmd.Cmd):
         self.prompt = "> " if interactive else ""
         self.use_rawinput = interactive
         self.target: str | None = None
+        # The session: a command that is sent twice is done once.
+        self.client_id = secrets.randbits(62) + 1
+        self.sequence = 0
 
     def do_connect(self, line: str) -> None:
         """connect 127.0.0.1 50000"""
@@ -63,8 +68,11 @@ class Client(cmd.Cmd):
         if len(words) != 2:
             print("usage: setval KEY VALUE")
             return
-        request = messages.SetValRequest(key=words[0], value=words[1])
-        if reply := self.call("SetVal", request, SETVAL_DEADLINE):
+        self.sequence += 1
+        request = messages.SetValRequest(
+            key=words[0], value=words[1], client_id=self.client_id, sequence=self.sequence
+        )
+        if reply := self.call("SetVal", request, SETVAL_TIMEOUT):
             print(reply.success)
 
     def do_getval(self, line: str) -> None:
@@ -97,23 +105,36 @@ class Client(cmd.Cmd):
     def completenames(self, text: str, *ignored) -> list[str]:
         return [name for name in super().completenames(text) if name != "EOF"]
 
-    def call(self, method: str, request, deadline: float = DEADLINE):
+    def call(self, method: str, request, timeout: float = ANSWER_TIMEOUT):
         """Return the reply, or None after a line that says why there is none.
 
-        Each call has a channel of its own, which knows nothing of earlier failures: a server that
-        has just come back is found at once.
+        A call whose connection broke is made once more: no command is done twice by that.
         """
         if self.target is None:
             print("Not connected: connect ADDRESS PORT comes first")
             return None
-        with rpc.open_channel(self.target) as channel:
+        deadline = time.monotonic() + timeout
+        try:
             try:
-                return getattr(services.RaftStub(channel), method)(request, timeout=deadline)
+                return self.attempt(method, request, deadline)
             except grpc.RpcError as error:
-                refused = error.code() is grpc.StatusCode.INVALID_ARGUMENT
-                away = f"The server {self.target} is unavailable"
-                print(error.details() if refused else away)
-                return None
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+            return self.attempt(method, request, deadline)
+        except grpc.RpcError as error:
+            refused = error.code() is grpc.StatusCode.INVALID_ARGUMENT
+            away = f"The server {self.target} is unavailable"
+            print(error.details() if refused else away)
+            return None
+
+    def attempt(self, method: str, request, deadline: float):
+        """Make a call on a channel of its own, which knows nothing of earlier failures.
+
+        So a server that has just come back is found at once.
+        """
+        with rpc.open_channel(self.target) as channel:
+            left = max(deadline - time.monotonic(), 0)
+            return getattr(services.RaftStub(channel), method)(request, timeout=left)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

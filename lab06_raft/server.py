@@ -11,23 +11,36 @@ import argparse
 import asyncio
 import os
 import queue
+import random
 import signal
-import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import process
 import protocol
 import rpc
 from config import find_config, parse_id, read_config
-from node import FORWARD_DEADLINE, MAX_TERM, Node, Peer, View, messages, services
-from raft import Role
+from node import Node, View
+from peers import (
+    SERVER_OPTIONS,
+    Peer,
+    append_request,
+    messages,
+    services,
+    snapshot_request,
+    to_message,
+    vote_request,
+)
+from raft import ELECTION_TIMEOUT_RANGE, Raft, Role
 from rpc import grpc
-from storage import Disk, Memory
+from storage import Disk, Memory, StorageError
+from waiting import COMMIT_TIMEOUT
 
-COPY_DEADLINE = 0.2  # s: a follower waits for what it forwarded; the next heartbeats bring it
+COPY_TIMEOUT = 0.2  # s: a follower waits for what it forwarded; the next heartbeats bring it
+MAX_INDEX = 2**62  # of an entry: SQLite can hold it
 MAX_COMMAND = 1_000_000  # bytes of key and value; gRPC refuses messages of 4 MB
 
 
@@ -91,42 +104,53 @@ class RaftServicer(services.RaftServicer):
         self.addresses = addresses
         self.printer = printer
 
-    async def _check(self, context, term: int = 0) -> None:
-        """Abort the call if this server sleeps, or if the term is beyond reason."""
+    async def _check(self, context) -> None:
+        """Abort the call if this server is suspended."""
         if self.node.suspended:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "suspended")
-        if term > MAX_TERM:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"a term of {term}")
+
+    async def _check_peer(
+        self, context, sender: int, term: int, log_terms: Collection[int], index: int = 0
+    ) -> None:
+        """Abort the call also if no other server can have sent it; nothing has changed then."""
+        await self._check(context)
+        reason = ""
+        if sender not in self.node.peers:
+            reason = f"no other server has the id {sender}"
+        elif not self.node.is_plausible(term):
+            reason = f"no election can have reached the term {term}"
+        elif max(log_terms) > term:
+            reason = f"an entry of the term {max(log_terms)}, which is later than its sender's"
+        elif index > MAX_INDEX:
+            reason = f"no log can have reached the index {index}"
+        if reason:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
 
     async def RequestVote(self, request, context):
-        await self._check(context, request.term)
-        vote = protocol.RequestVoteRequest(
-            request.term, request.candidate_id, request.last_log_index, request.last_log_term
-        )
-        reply = self.node.step(self.raft.request_vote, vote, self.node.loop.time())
-        return messages.RequestVoteReply(**reply._asdict())
+        await self._check_peer(context, request.candidate_id, request.term, [request.last_log_term])
+        return await self._answer(context, self.raft.request_vote, vote_request(request))
 
     async def AppendEntries(self, request, context):
-        await self._check(context, request.term)
-        if any(entry.term > request.term for entry in request.entries):
-            reason = "an entry of a later term than its leader's"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
-        append = protocol.AppendEntriesRequest(
-            request.term,
-            request.leader_id,
-            request.prev_log_index,
-            request.prev_log_term,
-            tuple(protocol.Entry(entry.term, entry.key, entry.value) for entry in request.entries),
-            request.leader_commit,
-        )
-        reply = self.node.step(self.raft.append_entries, append, self.node.loop.time())
-        return messages.AppendEntriesReply(**reply._asdict())
+        terms = [request.prev_log_term, *(entry.term for entry in request.entries)]
+        await self._check_peer(context, request.leader_id, request.term, terms)
+        return await self._answer(context, self.raft.append_entries, append_request(request))
+
+    async def InstallSnapshot(self, request, context):
+        index, terms = request.last_included_index, [request.last_included_term]
+        await self._check_peer(context, request.leader_id, request.term, terms, index)
+        snapshot = snapshot_request(request)
+        return await self._answer(context, self.raft.install_snapshot, snapshot)
+
+    async def _answer(self, context, receive, request):
+        reply = await self.node.answer(receive, request)
+        await self._check(context)
+        return to_message(reply)
 
     async def GetLeader(self, request, context):
         await self._check(context)
         self.printer.print("Command from client: getleader")
         leader_id = self.raft.known_leader()
-        if leader_id not in self.addresses:
+        if leader_id is None:
             return messages.GetLeaderReply()
         self.printer.print(f"{leader_id} {self.addresses[leader_id]}")
         return messages.GetLeaderReply(leader_id=leader_id, address=self.addresses[leader_id])
@@ -140,50 +164,93 @@ class RaftServicer(services.RaftServicer):
             f"Sleeping for {request.period} seconds",
         )
         self.node.suspend(request.period)
-        return messages.SuspendReply()  # goes out still
+        return messages.SuspendReply()  # still goes out
 
     async def SetVal(self, request, context):
         await self._check(context)
         if not request.key or len((request.key + request.value).encode()) > MAX_COMMAND:
             reason = f"a key and its value together have 1 to {MAX_COMMAND} bytes"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
-        if self.raft.role is Role.LEADER:
-            place = await self.node.commit(request.key, request.value)
-            reply = messages.SetValReply(success=bool(place), **place._asdict() if place else {})
-        elif self.raft.leader_id in self.node.peers and not request.forwarded:
-            reply = await self._forward(self.node.peers[self.raft.leader_id], request)
-        else:
-            reply = messages.SetValReply(success=False)
+        if request.client_id and request.sequence < 1:
+            reason = "the commands of a session are numbered 1, 2, 3, ..."
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        reply = await self._set(request)
         await self._check(context)
         return reply
 
-    async def _forward(self, leader: Peer, request):
-        """Pass the command on, and answer when it is here too: a client reads what it wrote."""
-        message = messages.SetValRequest(key=request.key, value=request.value, forwarded=True)
-        reply = await leader.ask("SetVal", message, FORWARD_DEADLINE)
-        if not reply:
-            return messages.SetValReply(success=False)
-        here = lambda: self.raft.holds(reply.index, reply.term)  # noqa: E731
-        if reply.success and await self.node.until(here, COPY_DEADLINE):
-            self.node.step(self.raft.learn_commit, reply.index, reply.term)
+    async def _set(self, request):
+        """Have a command committed here if this server leads, or else by the leader.
+
+        A command with a session goes on to the next leader if the first one does not answer;
+        without a session it might be done twice.
+        """
+        deadline = self.node.loop.time() + COMMIT_TIMEOUT
+        while (left := deadline - self.node.loop.time()) > 0:
+            if self.raft.leadership:
+                return await self._commit(request)
+            if request.forwarded or self.raft.leader_id is None:
+                break
+            term = self.raft.current_term
+            next_leader = lambda: self.raft.current_term > term and self.raft.leader_id is not None  # noqa: B023, E731
+            if reply := await self._ask_leader(request, next_leader, left):
+                return await self._copied(reply)
+            if not request.client_id:
+                break
+            await self.node.waiting.until(next_leader, deadline - self.node.loop.time())
+        return messages.SetValReply(success=False)
+
+    async def _commit(self, request):
+        """Have this leader commit a command, unless its session shows that it is done already."""
+        last = self.raft.replica.machine.sessions.get(request.client_id, 0)
+        if request.client_id and last >= request.sequence:
+            place = self.raft.replica.last_place() if last == request.sequence else None
+        else:
+            command = (request.key, request.value, request.client_id, request.sequence)
+            place = await self.node.waiting.commit(protocol.Command(*command))
+        return messages.SetValReply(success=bool(place), **place._asdict() if place else {})
+
+    async def _ask_leader(self, request, next_leader, timeout: float):
+        """Pass a command on; return the reply, or None if there is a next leader before it."""
+        leader = self.node.peers[self.raft.leader_id]
+        asked = asyncio.ensure_future(leader.set_value(request, timeout))
+        moved = asyncio.ensure_future(self.node.waiting.until(next_leader, timeout))
+        done, _ = await asyncio.wait((asked, moved), return_when=asyncio.FIRST_COMPLETED)
+        for task in (asked, moved):
+            task.cancel()
+        return asked.result() if asked in done else None
+
+    async def _copied(self, reply):
+        """Return the leader's reply when the entry is here too: a client reads what it wrote."""
+        place = protocol.Place(reply.index, reply.term)
+        here = lambda: self.raft.log.holds(*place)  # noqa: E731
+        if reply.success and await self.node.waiting.until(here, COPY_TIMEOUT):
+            self.node.step(self.raft.learn_commit, place)
         return reply
 
     async def GetVal(self, request, context):
         await self._check(context)
-        confirmed = self.raft.role is Role.LEADER and await self.node.confirm_read()
+        confirmed = bool(self.raft.leadership) and await self.node.waiting.confirm_read()
         await self._check(context)
         value = self.raft.values.get(request.key)
         return messages.GetValReply(success=value is not None, value=value, confirmed=confirmed)
 
 
+def _new_timeout() -> float:
+    return random.uniform(*ELECTION_TIMEOUT_RANGE)
+
+
 async def serve(args: argparse.Namespace, printer: Printer) -> None:
-    """Run the server until a stop signal comes; raise OSError or sqlite3.Error if it cannot."""
+    """Run the server until a stop signal comes; raise OSError or StorageError if it cannot."""
     host, port = args.members[args.id]
     addresses = {member: rpc.join_address(*args.members[member]) for member in args.members}
-    server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
+    server = grpc.aio.server(options=[*SERVER_OPTIONS.items()])
     port = rpc.bind(server, host, port)
-    store = Disk(args.data_dir, args.id) if args.data_dir else Memory()
-    node = Node(args.id, addresses, store, printer.announce)
+    store = Disk(args.data_dir, args.id, addresses) if args.data_dir else Memory()
+    now = asyncio.get_running_loop().time()
+    raft = Raft(args.id, addresses, _new_timeout, now, store.load())
+    others = {peer: Peer(addresses[peer]) for peer in raft.peers}
+    saver = ThreadPoolExecutor(1) if args.data_dir else None
+    node = Node(raft, others, store.save, saver, printer.announce)
     services.add_RaftServicer_to_server(RaftServicer(node, addresses, printer), server)
     await server.start()
     printer.print(f"The server starts at {rpc.join_address(host, port)}")
@@ -231,7 +298,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"server.py: {error}", file=sys.stderr)
         return 1
-    except sqlite3.Error as error:
+    except StorageError as error:
         print(f"server.py: {args.data_dir}: {error}", file=sys.stderr)
         return 1
     finally:

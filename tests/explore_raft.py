@@ -75,9 +75,7 @@ class Core:
 
     def _step(self, state: int, event: int) -> tuple[int, int]:
         """Run the core: one server, one event."""
-        server = copy.copy(self.servers[state])
-        server.log, server.votes = list(server.log), set(server.votes)
-        server.take_outbox()  # empty, but until now the original's
+        server = copy.deepcopy(self.servers[state])
         sent = 0
         if event == TIMER:
             starts = server.role is raft.Role.FOLLOWER and server.current_term < self.last_term
@@ -104,7 +102,7 @@ class Core:
 
     def _state(self, server) -> int:
         key = (server.node_id, server.role, server.current_term, server.voted_for)
-        key += (server.leader_id, frozenset(server.votes), tuple(server.log))
+        key += (server.leader_id, frozenset(server.votes), tuple(server.log.entries))
         if key not in self.states:
             self.states[key] = len(self.servers)
             self.servers.append(server)

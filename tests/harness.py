@@ -11,7 +11,7 @@ Every process carries MARK in its environment, by which `leftovers` finds even o
 import codecs
 import contextlib
 import fcntl
-import importlib.util
+import importlib
 import os
 import random
 import re
@@ -379,20 +379,24 @@ def resident(pid: int) -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+_loaded: dict[Path, dict[str, ModuleType]] = {}  # by folder and name
+
+
 def load(path: Path) -> ModuleType:
-    """Import a file of a lab by its path, under a name of its own, as its folder would see it."""
-    name = f"{path.parent.name}__{path.stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        sys.path.insert(0, str(path.parent))
-        for other in path.parent.glob("*.py"):  # another lab may have files of the same name
-            if Path(getattr(sys.modules.get(other.stem), "__file__", other)) != other:
-                del sys.modules[other.stem]
+    """Import a file of a lab by its path, and its neighbours as its folder sees them, each once."""
+    folder, name = path.parent, path.stem
+    loaded = _loaded.setdefault(folder, {})
+    if name not in loaded:
+        for file in folder.glob("*.py"):  # another lab may have files of the same name
+            sys.modules.pop(file.stem, None)
+        sys.modules.update(loaded)
+        sys.path.insert(0, str(folder))
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # scripts hold back what ends them
         try:
-            spec.loader.exec_module(module)
+            importlib.import_module(name)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            sys.path.remove(str(path.parent))
-    return sys.modules[name]
+            sys.path.remove(str(folder))
+        names = {file.stem for file in folder.glob("*.py")} & sys.modules.keys()
+        loaded.update({other: sys.modules[other] for other in names})
+    return loaded[name]

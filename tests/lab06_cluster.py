@@ -14,10 +14,20 @@ class Cluster:
     Args:
         spawn: the fixture. folder: for the servers' folders. size: how many servers.
         options: further arguments of each. relay: makes what to put into each line between two.
+        script: what runs a server.
     """
 
-    def __init__(self, spawn, folder, size: int, *options, relay: Callable | None = None):
+    def __init__(
+        self,
+        spawn,
+        folder,
+        size: int,
+        *options,
+        relay: Callable | None = None,
+        script: str = "lab06_raft/server.py",
+    ):
         self.spawn = spawn
+        self.script = script
         self.options = options
         self.ports = [free_port() for _ in range(size)]
         self.folders = [folder / str(n) for n in range(size)]
@@ -39,7 +49,7 @@ class Cluster:
 
     def start(self, n: int):
         """Start server n, for the first time or again."""
-        self.servers[n] = self.spawn("lab06_raft/server.py", n, *self.options, cwd=self.folders[n])
+        self.servers[n] = self.spawn(self.script, n, *self.options, cwd=self.folders[n])
         return self.servers[n]
 
     def states(self) -> list[tuple[str, int]]:
@@ -98,8 +108,9 @@ class Cluster:
             except rpc.grpc.RpcError:
                 return None
 
-    def setval(self, n: int, key: str, value: str, timeout=5.0) -> bool | None:
-        reply = self.call(n, "SetVal", messages.SetValRequest(key=key, value=value), timeout)
+    def setval(self, n: int, key: str, value: str, timeout=5.0, **session) -> bool | None:
+        request = messages.SetValRequest(key=key, value=value, **session)
+        reply = self.call(n, "SetVal", request, timeout)
         return reply and reply.success
 
     def getval(self, n: int, key: str, timeout=5.0):
@@ -131,6 +142,14 @@ class Cluster:
         """Let nothing pass any more between the group and the others, nor fail."""
         for (a, b), relay in self.relays.items():
             if (a in group) != (b in group):
+                relay.hold()
+
+    def deafen(self, n: int) -> None:
+        """Let server n send, but hear nothing: no replies, no requests."""
+        for (a, b), relay in self.relays.items():
+            if a == n:
+                relay.deafen()
+            elif b == n:
                 relay.hold()
 
     def heal(self, old_connections=True) -> None:

@@ -139,6 +139,8 @@ class TcpRelay:
         self.port = self.listener.getsockname()[1]
         self._passing = asyncio.Event()  # for the connections made since the last release
         self._passing.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
         self._carriers: set[asyncio.Task] = set()
         self._loop = asyncio.new_event_loop()
         self._loop.add_reader(self.listener, self._accept)
@@ -161,8 +163,8 @@ class TcpRelay:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await passing.wait()
                 await self._loop.sock_connect(far, self.server)
-                ways = [(near, far), (far, near)]
-                pumps += [self._loop.create_task(self._pump(*way, passing)) for way in ways]
+                ways = [(near, far, [passing]), (far, near, [passing, self._answering])]
+                pumps += [self._loop.create_task(self._pump(*way)) for way in ways]
                 await asyncio.gather(*pumps)
             except (OSError, asyncio.CancelledError):
                 for pump in pumps:
@@ -171,24 +173,31 @@ class TcpRelay:
                 for sock in (near, far):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    async def _pump(self, source, target, passing: asyncio.Event) -> None:
+    async def _pump(self, source, target, gates: list[asyncio.Event]) -> None:
         while data := await self._loop.sock_recv(source, 65536):
             size = self.piece or len(data)
             for begin in range(0, len(data), size):
-                await passing.wait()
+                for gate in gates:
+                    await gate.wait()
                 await self._loop.sock_sendall(target, data[begin : begin + size])
-        await passing.wait()
+        for gate in gates:
+            await gate.wait()
         target.shutdown(socket.SHUT_WR)
 
     def hold(self) -> None:
         """Pass nothing on from here on; connections, also new ones, look alive and are silent."""
         self._passing.clear()
 
+    def deafen(self) -> None:
+        """Pass nothing on from the server to its clients: they can send, but hear nothing."""
+        self._answering.clear()
+
     def release(self, old_connections: bool = True) -> None:
         """Pass everything on again, what has waited first; or leave old connections silent."""
         if not old_connections and not self._passing.is_set():  # if it held any
             self._passing = asyncio.Event()
         self._loop.call_soon_threadsafe(self._passing.set)
+        self._loop.call_soon_threadsafe(self._answering.set)
 
     def cut(self) -> None:
         """Reset every connection there is."""

@@ -8,14 +8,23 @@ then one leader must emerge, and everything ever acknowledged must be in every l
 """
 
 import argparse
+import copy
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tests.harness import ROOT, load
 from tests.simnet import Network, Simulation
 
 raft = load(ROOT / "lab06_raft/raft.py")
+protocol, replica = load(ROOT / "lab06_raft/protocol.py"), load(ROOT / "lab06_raft/replica.py")
+
+METHODS = {
+    protocol.RequestVoteRequest: "request_vote",
+    protocol.AppendEntriesRequest: "append_entries",
+    protocol.InstallSnapshotRequest: "install_snapshot",
+}
 
 FAULTY = 4.0  # s of virtual time with faults
 CALM = 4.0  # s without, at most, until all must agree
@@ -30,63 +39,97 @@ class Properties:
 
     def __init__(self):
         self.leaders: dict[int, int] = {}  # term -> id
-        self.elected: dict[int, list] = {}  # term -> the leader's log when elected
+        self.elected: dict[int, History] = {}  # term -> the leader's log when elected
         self.entries: dict[tuple, tuple] = {}  # (index, term) -> (entry, term of the one before)
         self.committed: dict[int, tuple] = {}  # index -> (entry, term in which it was committed)
         self.applied: dict[int, object] = {}  # index -> entry
+        self.states = [({}, {})]  # by index: values and sessions after that entry
 
-    def check(self, server, before: "Snapshot") -> None:
+    def check(self, server, before: "History") -> None:
         """Check what a step of this server may have broken."""
+        after = History(server)
         if server.role is raft.Role.LEADER:
-            self._check_leader(server, before)
-        if server.log is not before.log and server.log != before.log:
-            known = len(before.log) if server.log[: len(before.log)] == before.log else 1
-            self._check_log_matching(server.log, known)
-        if server.commit_index != before.commit_index:
-            self._check_commit(server)
+            self._check_leader(server, before, after)
+        if after.entries != before.entries:
+            self._check_log_matching(after, before)
+        if after.commit_index != before.commit_index:
+            self._check_commit(server, before.commit_index)
 
-    def _check_leader(self, leader, before) -> None:
+    def _check_leader(self, leader, before, after) -> None:
         if self.leaders.setdefault(leader.current_term, leader.node_id) != leader.node_id:
             raise Violation(f"Election Safety: two leaders in term {leader.current_term}")
         if before.role is not raft.Role.LEADER:
-            self.elected[leader.current_term] = list(leader.log)
+            self.elected[leader.current_term] = after
             self._check_completeness([leader.current_term], self.committed)
-        elif leader.log[: len(before.log)] != before.log:
+        elif any(after.get(i, entry) != entry for i, entry in before.entries.items()):
             raise Violation(f"Leader Append-Only: leader {leader.node_id} changed its own log")
+        elif before.entries and max(after.entries, default=0) < max(before.entries):
+            raise Violation(f"Leader Append-Only: leader {leader.node_id} cut its own log")
 
-    def _check_log_matching(self, log, start: int) -> None:
-        for index in range(start, len(log)):
-            known = (log[index], log[index - 1].term)
-            if self.entries.setdefault((index, log[index].term), known) != known:
+    def _check_log_matching(self, after, before) -> None:
+        for index, entry in after.entries.items():
+            if before.entries.get(index) == entry or index - 1 not in after.terms:
+                continue
+            known = (entry, after.terms[index - 1])
+            if self.entries.setdefault((index, entry.term), known) != known:
                 raise Violation(f"Log Matching: two entries or histories at index {index}")
 
-    def _check_commit(self, server) -> None:
+    def _check_commit(self, server, before: int) -> None:
+        """Compare what is applied with what others have applied, and with a second dictionary."""
         new = []
-        for index in range(1, server.commit_index + 1):
+        for index in range(max(before, server.log.snapshot_index) + 1, server.commit_index + 1):
             entry = server.log[index]
             if self.applied.setdefault(index, entry) != entry:
                 raise Violation(f"State Machine Safety: two entries applied at index {index}")
+            if index == len(self.states):
+                self.states.append(_after(*self.states[-1], entry))
             if index not in self.committed and server.role is raft.Role.LEADER:
                 self.committed[index] = (entry, server.current_term)
                 new.append(index)
+        machine = server.replica.machine
+        if (machine.values, machine.sessions) != self.states[server.commit_index]:
+            raise Violation(f"State Machine Safety: another state after {server.commit_index}")
         self._check_completeness(self.elected, new)
 
     def _check_completeness(self, terms, indices) -> None:
         for index in indices:
             entry, committed_in = self.committed[index]
             for term in terms:
-                log = self.elected[term]
-                if term > committed_in and (index >= len(log) or log[index] != entry):
+                if term > committed_in and self.elected[term].get(index, entry) != entry:
                     raise Violation(f"Leader Completeness: leader of {term} misses index {index}")
 
 
-class Snapshot:
-    """What `Properties` compares a server with: itself before the step."""
+def _after(values: dict, sessions: dict, entry) -> tuple[dict, dict]:
+    """Return values and sessions after one more entry; a number of a session counts once."""
+    if entry.client_id and sessions.get(entry.client_id, 0) >= entry.sequence:
+        return values, sessions
+    if entry.client_id:
+        sessions = sessions | {entry.client_id: entry.sequence}
+    return (values | {entry.key: entry.value} if entry.key else values), sessions
+
+
+class History:
+    """What `Properties` knows of a server at one instant."""
 
     def __init__(self, server):
+        log = server.log
         self.role = server.role
-        self.log = list(server.log)
         self.commit_index = server.commit_index
+        self.start = log.snapshot_index
+        self.entries = dict(enumerate(log.entries, log.snapshot_index + 1))
+        self.terms = {i: entry.term for i, entry in self.entries.items()}
+        self.terms[log.snapshot_index] = log.snapshot_term
+
+    def get(self, index: int, compacted=None):
+        """Return an entry; `compacted` if it is in the snapshot, None if it is beyond the end."""
+        return compacted if index <= self.start else self.entries.get(index)
+
+
+class Saving(NamedTuple):
+    """What waits for a save that is under way, and for the one after it."""
+
+    now: list
+    next: list
 
 
 class Cluster:
@@ -96,20 +139,29 @@ class Cluster:
         self.sim = Simulation(seed)
         self.random = self.sim.random
         self.amnesia = amnesia
-        self.server_class = type("Small", (server_class,), {"batch_entries": self._pick(1, 1, 100)})
+        self.server_class = server_class
+        self.limits = replica.Limits(
+            batch_entries=self._pick(1, 1, 100),
+            batch_size=self._pick(1, 4, 1000),
+            waiting_entries=self._pick(3, 100),
+            snapshot_after=10**9 if amnesia else self._pick(1, 3, 10, 100),
+        )
         self.net = Network(
             self.sim,
             loss=self._pick(0, 0, 0.2),
             duplicate=self._pick(0, 0.3),
             delay=(0.001, self._pick(0.002, 0.03, 0.4)),
         )
+        self.sync = self._pick(0, 0, 0.01, 0.1)  # s that a save takes at most
         self.members = range(self._pick(3, 3, 5))
         self.short_lived = self._pick(0, 0.8)  # probability of a new leader to crash at once
         self.properties = Properties()
         self.disks = {member: raft.Saved() for member in self.members}
         self.servers: dict = {}
+        self.saving: dict = {}  # server -> Saving, while it saves
         self.held: dict[int, list] = {}  # of a stopped server: what waits in its sockets
-        self.asleep: set[int] = set()  # of those: whose timer nobody looks at
+        self.asleep: set[int] = set()  # of those: whose timer is not looked at
+        self.waiting: dict = {}  # server -> [(place, entry)] of the commands that it was given
         self.acknowledged: dict[int, object] = {}  # index -> entry
         self.written = 0
         for member in self.members:
@@ -121,13 +173,15 @@ class Cluster:
     # A server's life, as server.py lives it
 
     def start(self, member: int) -> None:
-        disk = self.disks[member]
-        saved = raft.Saved(disk.current_term, disk.voted_for, list(disk.log))
         if self.amnesia:
-            saved = self.disks[member] = raft.Saved()
-        new_timeout = lambda: self.random.uniform(*raft.TIMEOUT_RANGE)  # noqa: E731
-        server = self.server_class(member, self.members, new_timeout, self.sim.now, saved)
+            self.disks[member] = raft.Saved()
+        saved = copy.deepcopy(self.disks[member])
+        new_timeout = lambda: self.random.uniform(*raft.ELECTION_TIMEOUT_RANGE)  # noqa: E731
+        server = self.server_class(
+            member, self.members, new_timeout, self.sim.now, saved, self.limits
+        )
         self.servers[member] = server
+        self.waiting[server] = []
         self.net.attach(member, lambda source, message: self._receive(member, source, message))
         self._wake(server)
 
@@ -137,20 +191,76 @@ class Cluster:
         self.asleep.discard(member)
         self.servers.pop(member, None)
 
-    def step(self, server, action: Callable[[], object]):
-        """Let one thing happen to a server, save, check, and only then let anything out."""
-        before = Snapshot(server)
+    def step(self, server, action: Callable[[], object], reply=lambda result: None):
+        """Let one thing happen to a server, and out what follows, once it is saved.
+
+        `reply` is called with the result when it may leave.
+        """
+        before = History(server)
         result = action()
-        if unsaved := server.take_unsaved():
-            disk = self.disks[server.node_id]
-            disk.current_term, disk.voted_for = unsaved.current_term, unsaved.voted_for
-            disk.log[unsaved.index - 1 :] = unsaved.entries
+        if server.is_unsaved and server not in self.saving:
+            self._save(server)
         self.properties.check(server, before)
         if server.role is raft.Role.LEADER is not before.role:
             self._elected(server)
         for call in server.take_outbox():
-            self.net.send(server.node_id, call.peer, (call, None))
+            send = lambda call=call: self._call(server, call)  # noqa: E731
+            is_vote = isinstance(call.request, raft.RequestVoteRequest)
+            self._when_saved(server, send) if is_vote else send()
+        self._when_saved(server, lambda: reply(result))
+        self._settle(server)
+        server.compact()
         return result
+
+    def _save(self, server) -> None:
+        unsaved = server.take_unsaved()
+        if not self.sync:
+            write(self.disks[server.node_id], unsaved)
+            server.saved(unsaved)
+            return
+        self.saving[server] = Saving([], [])
+        self.sim.after(self.random.uniform(0, self.sync), lambda: self._saved(server, unsaved))
+
+    def _saved(self, server, unsaved) -> None:
+        if self.servers.get(server.node_id) is not server:
+            return  # it crashed before
+        write(self.disks[server.node_id], unsaved)
+        now, following = self.saving.pop(server)
+        self.step(server, lambda: server.saved(unsaved))
+        if server in self.saving:
+            self.saving[server].now.extend(following)
+        for effect in now:
+            effect()
+
+    def _when_saved(self, server, effect) -> None:
+        saving = self.saving.get(server)
+        if not saving:
+            effect()
+        else:
+            (saving.next if server.is_unsaved else saving.now).append(effect)
+
+    def _call(self, server, call) -> None:
+        self.net.send(server.node_id, call.peer, (call, None))
+        self.sim.after(0.5, lambda: server.call_lost(call))
+
+    def _settle(self, server) -> None:
+        """Note which commands are done."""
+        for place, entry in self.waiting[server]:
+            if server.replica.outcome(place):
+                self.acknowledged[place.index] = entry
+                other = self.servers.get(self._pick(*self.members))
+                if other and other is not server and other.node_id not in self.held:
+                    learn = lambda it=other, at=place: self._learn(it, at)  # noqa: E731
+                    self.sim.after(0.001, learn)  # as the follower that forwarded it
+        self.waiting[server] = [
+            (place, entry)
+            for place, entry in self.waiting[server]
+            if server.replica.outcome(place) is None
+        ]
+
+    def _learn(self, server, place) -> None:
+        if self.servers.get(server.node_id) is server and server.node_id not in self.held:
+            self.step(server, lambda: server.learn_commit(place))
 
     def _wake(self, server) -> None:
         """Look at the timer every so often; a stopped server does not."""
@@ -162,7 +272,7 @@ class Cluster:
         now = self.sim.now
         if now >= server.deadline:
             self.step(server, lambda: server.tick(now))
-        next_look = min(max(server.deadline, now + 0.001), now + raft.HEARTBEAT)
+        next_look = min(max(server.deadline, now + 0.001), now + raft.HEARTBEAT_INTERVAL)
         self.sim.at(next_look, lambda: self._wake(server))
 
     def _receive(self, member: int, source: int, message) -> None:
@@ -171,38 +281,33 @@ class Cluster:
             return
         server, now = self.servers[member], self.sim.now
         call, reply = message
-        vote = isinstance(call.request, raft.RequestVoteRequest)
         if reply is None:
-            answer = server.request_vote if vote else server.append_entries
-            reply = self.step(server, lambda: answer(call.request, now))
-            self.net.send(member, source, (call, reply))
+            answer = getattr(server, METHODS[type(call.request)])
+            send = lambda reply: self.net.send(member, source, (call, reply))  # noqa: E731
+            self.step(server, lambda: answer(call.request, now), send)
         else:
-            take = server.request_vote_reply if vote else server.append_entries_reply
+            take = getattr(server, METHODS[type(call.request)] + "_reply")
             self.step(server, lambda: take(call, reply, now))
 
     # Clients
 
     def write(self) -> None:
-        """Propose a command or two to whoever thinks that it leads, and wait for the commit."""
+        """Give a command to a server that thinks it leads; some clients retry, some much later."""
         if leaders := self._leaders():
             leader = self._pick(*leaders)
             self.written += 1
-            commands = [(self._pick("a", "b"), str(self.written))] * self._pick(1, 1, 3)
-            index = self.step(leader, lambda: leader.propose(commands))
-            self._await_commit(leader, index, leader.log[index], tries=20)
-
-    def _await_commit(self, leader, index, entry, tries) -> None:
-        if leader.commit_index >= index and leader.holds(index, entry.term):
-            self.acknowledged[index] = entry
-            other = self.servers.get(self._pick(*self.members))
-            if other and other.node_id not in self.held:  # as the follower that forwarded it
-                self.step(other, lambda: other.learn_commit(index, entry.term))
-        elif tries:
-            again = lambda: self._await_commit(leader, index, entry, tries - 1)  # noqa: E731
-            self.sim.after(0.02, again)
+            client_id = self._pick(0, 1, 2)
+            sequence = self.written - self._pick(0, 0, 1, 5) if client_id else 0
+            command = protocol.Command(
+                self._pick("a", "b"), str(self.written), client_id, max(sequence, 0)
+            )
+            if place := leader.propose(command):
+                self.waiting[leader].append((place, protocol.Entry(place.term, *command)))
+                if self.random.random() < 0.7:  # otherwise with the next heartbeat
+                    self.step(leader, leader.replicate)
 
     def read(self) -> None:
-        """Read on whoever thinks that it leads: all acknowledged before must then be seen."""
+        """Read on a server that thinks it leads: all acknowledged before must then be seen."""
         if leaders := self._leaders():
             leader = self._pick(*leaders)
             read = self.step(leader, lambda: leader.start_read(self.sim.now))
@@ -289,7 +394,7 @@ class Cluster:
     def run(self) -> None:
         """Raise Violation if a property fails, or if in the end the cluster does not recover."""
         self._again(self.fault, self._pick(0.15, 0.3, 0.6, 1.2))
-        self._again(self.write, 0.06)
+        self._again(self.write, 0.04)
         self._again(self.read, 0.2)
         self.sim.run(FAULTY)
         self.net.calm()
@@ -301,8 +406,8 @@ class Cluster:
             raise Violation("Liveness: no leader, or no agreement, after the faults have ended")
         if self.amnesia:
             return
-        log = self._leaders()[0].log
-        if lost := [i for i, entry in self.acknowledged.items() if log[i] != entry]:
+        applied = self.properties.applied
+        if lost := [i for i, entry in self.acknowledged.items() if applied[i] != entry]:
             raise Violation(f"Acknowledged entries are lost: {lost}")
 
     def _again(self, action: Callable[[], None], pause: float) -> None:
@@ -321,11 +426,31 @@ class Cluster:
         first = servers[0]
         return len(self._leaders()) == 1 and all(
             server.current_term == first.current_term
-            and server.commit_index == first.last_index
-            and server.log == first.log
+            and server.commit_index == first.log.last_index
+            and server.log.last_index == first.log.last_index
             and server.values == first.values
+            and server not in self.saving
             for server in servers
         )
+
+
+def write(disk, unsaved) -> None:
+    """Do to the disk what `Disk.save` does."""
+    disk.current_term, disk.voted_for = unsaved.current_term, unsaved.voted_for
+    if unsaved.installed:
+        disk.snapshot, disk.log = copy.deepcopy(unsaved.installed), []
+    if unsaved.entries:
+        disk.log[unsaved.first_index - disk.snapshot.index - 1 :] = unsaved.entries
+    if changes := unsaved.compacted:
+        kept = disk.log[changes.index - disk.snapshot.index :]
+        sessions = {c: s for c, s in disk.snapshot.sessions.items() if c not in changes.sessions}
+        disk.snapshot = protocol.Snapshot(
+            changes.index,
+            changes.term,
+            disk.snapshot.values | changes.values,
+            sessions | changes.sessions,
+        )
+        disk.log = kept
 
 
 def violation(seed: int, server_class=raft.Raft, amnesia=False) -> str | None:

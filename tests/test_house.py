@@ -49,8 +49,13 @@ CORES = [
     "lab05_chord/place.py",
     "lab05_chord/records.py",
     "lab05_chord/messages.py",
+    "lab06_raft/leader.py",
+    "lab06_raft/log.py",
     "lab06_raft/protocol.py",
     "lab06_raft/raft.py",
+    "lab06_raft/replica.py",
+    "lab06_raft/snapshots.py",
+    "lab06_raft/state_machine.py",
 ]
 PURE = {
     *("bisect", "collections", "dataclasses", "enum", "functools", "itertools", "math", "typing"),

@@ -1,0 +1,167 @@
+"""Clients' requests that wait: writes for their entry to be committed, reads to be confirmed.
+
+A command enters the leader's log when it comes in. What is gathered for a moment is only the calls
+to the followers: while one call to each is under way, the next commands collect; then the clients
+that have just been answered have GATHER_TIME to send their next requests, which go out together.
+Reads that wait share one round of heartbeats, and new entries travel with it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from protocol import Command, Place, Read
+from raft import Raft
+
+COMMIT_TIMEOUT = 2.4  # s for a command until a majority has it; a forwarding follower waits as long
+READ_TIMEOUT = 1.0  # s for a read until a majority has answered
+GATHER_TIME = 0.003  # s
+
+
+class Waiting:
+    """All requests of clients at one server.
+
+    Args:
+        raft: the core. step: lets one thing happen to it, see node.py.
+    """
+
+    def __init__(self, raft: Raft, step: Callable):
+        self.loop = asyncio.get_running_loop()
+        self.raft = raft
+        self.step = step
+        self._writes: deque[tuple[Place, asyncio.Future]] = deque()  # in the order of the log
+        self._reads: list[tuple[Read, list[asyncio.Future]]] = []  # under way
+        self._new_reads: list[asyncio.Future] = []
+        self._facts: dict[asyncio.Future, Callable[[], bool]] = {}
+        self._expected = 0  # requests that may soon be there to go out together
+        self._flush_timer: asyncio.TimerHandle | None = None
+
+    async def commit(self, command: Command) -> Place | None:
+        """Append a command at the leader; return its place once it is done, or None.
+
+        None is for a command that is lost, that takes too long, or for which there is no room.
+        """
+        place = self.raft.propose(command) if self.raft.leadership else None
+        if not place:
+            return None
+        future = self.loop.create_future()
+        self._writes.append((place, future))
+        self._plan_flush()
+        return place if await self._within(future, COMMIT_TIMEOUT) else None
+
+    async def confirm_read(self) -> bool:
+        """Wait until a majority has followed this leader after the read came in (§8)."""
+        future = self.loop.create_future()
+        self._new_reads.append(future)
+        self._plan_flush()
+        return bool(await self._within(future, READ_TIMEOUT))
+
+    async def until(self, fact: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a step makes the fact true; return False if none does, or at `give_up`."""
+        if not fact():
+            future = self.loop.create_future()
+            self._facts[future] = fact
+            try:
+                return bool(await self._within(future, timeout))
+            finally:
+                del self._facts[future]
+        return True
+
+    def settle(self) -> None:
+        """After a step: answer what is decided, and plan what goes out next."""
+        decided = self._settle_writes() + self._settle_reads()
+        if decided:
+            self._expected = decided + self._new
+        for future, fact in self._facts.items():
+            if not future.done() and fact():
+                _settle(future, True)
+        self._plan_flush()
+
+    def give_up(self) -> None:
+        """Answer all requests with None: this server is suspended."""
+        reads = [future for _, futures in self._reads for future in futures]
+        writes = [future for _, future in self._writes]
+        for future in (*writes, *reads, *self._new_reads, *self._facts):
+            _settle(future, None)
+        self._writes.clear()
+        self._reads, self._new_reads = [], []
+
+    @property
+    def _new(self) -> int:
+        """How many requests have not gone out."""
+        leadership = self.raft.leadership
+        writes = self.raft.log.last_index - leadership.released_index if leadership else 0
+        return writes + len(self._new_reads)
+
+    @property
+    def _is_under_way(self) -> bool:
+        first = self._writes[0][0].index if self._writes else None
+        writes = first is not None and first <= self.raft.leadership.released_index
+        return writes or bool(self._reads)
+
+    def _settle_writes(self) -> int:
+        """Answer writes from the first on that are applied, and from the last on that are lost."""
+        writes, before = self._writes, len(self._writes)
+        while writes and writes[0][0].index <= self.raft.commit_index:
+            place, future = writes.popleft()
+            _settle(future, self.raft.replica.outcome(place))
+        while writes and not self.raft.log.holds(*writes[-1][0]):
+            _settle(writes.pop()[1], False)
+        return before - len(writes)
+
+    def _settle_reads(self) -> int:
+        """Answer the reads that are confirmed, and those that an earlier leadership has begun."""
+        left, decided = [], 0
+        for read, futures in self._reads:
+            confirmed = self.raft.is_confirmed(read)
+            if confirmed or read.term != self.raft.current_term:
+                decided += len(futures)
+                for future in futures:
+                    _settle(future, confirmed)
+            else:
+                left.append((read, futures))
+        self._reads = left
+        return decided
+
+    def _plan_flush(self) -> None:
+        """Let new requests out: at once, but together once requests are under way."""
+        if not self.raft.leadership:
+            self._flush()
+            return
+        if not self._new or self._is_under_way:
+            return
+        when = self.loop.time() + (0.0 if self._new >= self._expected else GATHER_TIME)
+        if self._flush_timer and self._flush_timer.when() > when:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        if not self._flush_timer:
+            self._flush_timer = self.loop.call_at(when, self._on_flush_timer)
+
+    def _on_flush_timer(self) -> None:
+        self._flush_timer = None
+        self._flush()
+
+    def _flush(self) -> None:
+        reads, self._new_reads = self._new_reads, []
+        if not self.raft.leadership:
+            for future in reads:
+                _settle(future, False)
+        elif reads:
+            read = self.step(self.raft.start_read, self.loop.time())
+            self._reads.append((read, reads))
+            self.settle()
+        else:
+            self.step(self.raft.replicate)
+
+    async def _within(self, future: asyncio.Future, timeout: float):
+        """Return the future's result, or None after the timeout (cheaper than asyncio.wait)."""
+        timer = self.loop.call_later(timeout, _settle, future, None)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+
+def _settle(future: asyncio.Future, result: bool | None) -> None:
+    if not future.done():  # it is if its time was up, or if the client has gone away
+        future.set_result(result)
