@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-lossy lint sim soak bench bench-peers clean
+.PHONY: demo test test-lossy lint sim mutants-raft soak bench bench-peers clean
 
 demo: $(VENV)/ready
 	$(RUN) demo.py
@@ -22,6 +22,10 @@ test-lossy: $(VENV)/ready
 SEEDS ?= 10000
 sim: $(VENV)/ready
 	$(RUN) -m tests.sim_raft $(SEEDS)
+
+# Faults planted in a lab, one at a time; each must be found by a test (all of them take minutes).
+mutants-%: $(VENV)/ready
+	$(RUN) -m tests.mutants $* $(if $(ONLY),--only "$(ONLY)")
 
 # Attacks on all labs that take minutes each: make soak, or make soak ATTACKS="lab05 lab06.chaos" SCALE=0.1
 SCALE ?= 1

@@ -1,0 +1,57 @@
+"""The lists of planted faults fit the labs, and their runner names the test that finds one."""
+
+import importlib
+
+import pytest
+
+from tests.harness import ROOT
+from tests.mutants import Mutant
+from tests.mutants.__main__ import LISTS, Judges, stale
+
+pytestmark = pytest.mark.ours
+
+CONFIG = "lab06_raft/config.py"
+FOUND = Mutant("found", CONFIG, "len(text) <= 9", "len(text) <= 0")
+SURVIVES = Mutant("survives", CONFIG, "Return a server's id", "Return an id")
+BROKEN = Mutant("broken", CONFIG, "import argparse", "import argparse(")
+JUDGE = """
+import argparse
+from tests.harness import ROOT, load
+
+def test_ids():
+    assert load(ROOT / "lab06_raft/config.py").parse_id("7") == 7
+
+def test_what_always_fails():
+    assert {}
+"""
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_planted_fault_has_its_place(name):
+    assert stale(importlib.import_module(f"tests.mutants.{name}").MUTANTS) == []
+
+
+def test_a_stale_mutant_is_an_error():
+    assert stale([FOUND]) == []
+    assert "0 places" in stale([FOUND._replace(old="no such text")])[0]
+    assert "two of this name" in stale([FOUND, FOUND])[0]
+
+
+@pytest.mark.parametrize(
+    ("mutant", "other_tests_pass", "verdict"),
+    [
+        (FOUND, True, "found: found by tests/test_judge.py::test_ids"),
+        (SURVIVES, True, "survives: SURVIVES"),
+        (SURVIVES, False, "survives: NOT JUDGED: tests/test_judge.py::test_what_always_fails"),
+        (BROKEN, True, "broken: found by tests/test_judge.py::test_ids"),
+    ],
+)
+def test_the_runner_names_the_finder_or_says_that_there_is_none(
+    mutant, other_tests_pass, verdict, tmp_path, capsys
+):
+    judges = Judges(tmp_path, 1, ["tests/test_judge.py"])
+    judge = tmp_path / "0/labs/tests/test_judge.py"
+    judge.write_text(JUDGE.format(other_tests_pass))
+    assert judges.verdict(mutant) == ("found by" in verdict)
+    assert capsys.readouterr().out.startswith(verdict)
+    assert (tmp_path / "0/labs" / CONFIG).read_text() == (ROOT / CONFIG).read_text()
