@@ -17,6 +17,7 @@ import process  # before all other packages
 
 # isort: split
 import zmq
+from process import printable
 from zmq.utils.monitor import recv_monitor_message
 
 try:
@@ -97,11 +98,6 @@ def is_answer(answer: str, line: str) -> bool:
         return answer.startswith((form.format(*arguments), line))
     words = iter(answer.split())
     return all(argument in words for argument in arguments)
-
-
-def printable(text: str) -> str:
-    """Return the text without what would control the terminal: it may come from anybody."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Client(cmd.Cmd):

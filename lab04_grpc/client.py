@@ -6,14 +6,20 @@ Commands: reverse <text>, split <text>, isprime <numbers>, help, exit.
 import argparse
 import cmd
 import contextlib
+import math
 import re
 import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import process  # before all other packages
 
 # isort: split
 import rpc
 from google.protobuf import text_format
+from process import printable
 from rpc import grpc
 
 with contextlib.suppress(ImportError):  # line editing and history, where the system has it
@@ -21,9 +27,13 @@ with contextlib.suppress(ImportError):  # line editing and history, where the sy
 
 messages, services = rpc.compile_proto("service.proto")
 
-CALL_TIMEOUT = 5.0  # s
+CALL_TIMEOUT = 5.0  # s; in a stream for each answer
 SLOWEST_LINK = 100_000  # bytes/s, for which a call with a long text has additional time
-STREAM_TIMEOUT = 60.0  # s
+WATCH_INTERVAL = 0.1  # s
+# A call whose connection turns out to be dead is made again, as is one that meets no server: the
+# packet that was to make the connection may be lost. Ours may be repeated: they change nothing.
+ATTEMPTS = 3
+RETRY_INTERVAL = 0.1  # s
 INT64 = range(-(2**63), 2**63)
 INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
 COMMANDS = "commands: reverse <text>, split <text>, isprime <numbers>, help, exit"
@@ -46,24 +56,39 @@ class Client(cmd.Cmd):
         return False
 
     def do_reverse(self, text: str) -> None:
-        request = messages.ReverseRequest(text=text)
-        print(format_reply(self.stub.reverse(request, timeout=call_timeout(request))))
+        self.call(self.stub.reverse, messages.ReverseRequest(text=text))
 
     def do_split(self, text: str) -> None:
         words = " ".join(text.split())  # any white space divides, and only once
-        request = messages.SplitRequest(text=words, delim=" ")
-        print(format_reply(self.stub.split(request, timeout=call_timeout(request))))
+        self.call(self.stub.split, messages.SplitRequest(text=words, delim=" "))
+
+    def call(self, method: Callable, request) -> None:
+        """Call a function and print the reply."""
+        # The reply is about as long as the request.
+        timeout = CALL_TIMEOUT + 2 * request.ByteSize() / SLOWEST_LINK
+        print(format_reply(persist(lambda: method(request, timeout=timeout))))
 
     def do_isprime(self, text: str) -> None:
-        for word in text.split():
+        words = text.split()
+        for word in words:
             if not INTEGER.fullmatch(word) or int(word) not in INT64:
                 return print(f"Not a 64-bit integer: {word}")
-        requests = (messages.IsPrimeRequest(num=int(word)) for word in text.split())
-        for reply in self.stub.isprime(requests, timeout=STREAM_TIMEOUT):
-            print(reply.text)
+        unanswered = deque(map(int, words))
+        persist(lambda: self.ask(unanswered))
+
+    def ask(self, unanswered: deque[int]) -> None:
+        """Ask about numbers in one stream; take each away as soon as its answer is printed."""
+        requests = [messages.IsPrimeRequest(num=num) for num in unanswered]
+        longest = CALL_TIMEOUT * (len(requests) + 1)  # if each answer takes all its time
+        for reply in unless_silent(self.stub.isprime(iter(requests), timeout=longest)):
+            print(printable(reply.text))
+            if unanswered:
+                unanswered.popleft()
 
     def do_exit(self, text: str) -> bool:
         return True
+
+    do_quit = do_exit
 
     def do_EOF(self, text: str) -> bool:  # the name that cmd gives to the end of the input
         if self.prompt:
@@ -84,25 +109,60 @@ class Client(cmd.Cmd):
         return [name for name in names if name.startswith(text)]
 
 
-def call_timeout(request) -> float:
-    """Return for how many seconds a call may last; the reply is about as long as the request."""
-    return CALL_TIMEOUT + 2 * request.ByteSize() / SLOWEST_LINK
+def persist(call: Callable):
+    """Return what a call returns; repeat it if it finds no server."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return call()
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+        time.sleep(RETRY_INTERVAL)
+    return call()
+
+
+def unless_silent(stream) -> Iterator:
+    """Yield the replies of a stream; cancel it when the next takes longer than CALL_TIMEOUT.
+
+    Time that passes between two replies because of us, such as for printing, does not count.
+    """
+    deadline = math.inf
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(WATCH_INTERVAL):
+            if time.monotonic() > deadline:
+                stream.cancel()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        while True:
+            deadline = time.monotonic() + CALL_TIMEOUT
+            reply = next(stream, None)
+            deadline = math.inf
+            if reply is None:
+                return
+            yield reply
+    finally:
+        ended.set()
 
 
 def format_reply(reply) -> str:
     """Return a message as protobuf's text format has it, with non-ASCII text left readable."""
-    return text_format.MessageToString(reply, as_utf8=True)
+    lines = text_format.MessageToString(reply, as_utf8=True).split("\n")
+    return "\n".join(map(printable, lines))  # of ASCII alone the format escapes what controls
 
 
 def describe(error: grpc.RpcError, address: str) -> str:
     """Return what went wrong with a call, in one line."""
+    details = error.details() or ""
     if error.code() == grpc.StatusCode.UNAVAILABLE:
         return f"The server {address} is unavailable"
-    if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+    if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
         return f"The server {address} does not answer"
-    if "larger than max" in error.details():
+    if "larger than max" in details:
         return "Too long: a text and its answer may have 4 MB each"
-    return f"{error.code().name}: {' '.join(error.details().split())}"
+    return printable(f"{error.code().name}: {' '.join(details.split())}")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

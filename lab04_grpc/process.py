@@ -47,6 +47,16 @@ def say(line: str, stream: str = "stdout") -> None:
             os.write(file.fileno(), f"{line}\n".encode(errors="backslashreplace"))
 
 
+def printable(text: str) -> str:
+    """Return one line of text with all characters escaped that could control a terminal.
+
+    For whatever a peer has sent.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 @contextlib.contextmanager
 def console(goodbye: str = "") -> Iterator[bool]:
     """Run an interactive client in it; yields whether a person sits at a terminal.
@@ -57,7 +67,10 @@ def console(goodbye: str = "") -> Iterator[bool]:
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    sys.stdin.reconfigure(errors="replace")
+    encoding = sys.stdin.encoding
+    if encoding.lower() == "utf-8" and not sys.stdin.isatty():
+        encoding = "utf-8-sig"  # some editors put a byte order mark before the first line
+    sys.stdin.reconfigure(encoding=encoding, errors="replace")
     sys.stdout.reconfigure(errors="replace", line_buffering=True)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     end_on_signal(*[""] * terminal, *[goodbye] * bool(goodbye))  # after a line that is begun

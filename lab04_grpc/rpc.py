@@ -19,14 +19,14 @@ import grpc  # noqa: E402
 from google.protobuf import descriptor_pb2  # noqa: E402, F401  (imports all a compiled .proto does)
 from grpc_tools import protoc  # noqa: E402
 
-KEEPALIVE_INTERVAL = 1500  # ms without a byte from the peer, then a ping asks for one
+KEEPALIVE_INTERVAL = 2000  # ms without a byte from the peer, then a ping asks for one
 KEEPALIVE_TIMEOUT = 2000  # ms from the ping until the connection counts as dead
 
 # A power cut, or a firewall that lost its state, ends a connection without a word, and TCP alone
 # notices after minutes or never. So both sides ping, also between calls. Any byte that arrives is a
 # sign of life: a large message on a slow link is no silence. The interval suits servers of other
-# authors too: gRPC's default policy closes a connection at the fourth ping that it finds needless,
-# which here comes after 6 s.
+# authors too: gRPC's default policy closes a connection at the third ping without data, which here
+# comes after 6 s of silence.
 KEEPALIVE_OPTIONS = [
     ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT),

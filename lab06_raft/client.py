@@ -17,6 +17,7 @@ import time
 
 import process
 import rpc
+from process import printable
 from rpc import grpc
 
 with contextlib.suppress(ImportError):
@@ -52,7 +53,7 @@ class Client(cmd.Cmd):
         """getleader"""
         if reply := self.call("GetLeader", messages.GetLeaderRequest()):
             known = f"{reply.leader_id} {reply.address}"
-            print(known if reply.address else "No leader is known")
+            print(printable(known) if reply.address else "No leader is known")
 
     def do_suspend(self, line: str) -> None:
         """suspend SECONDS"""
@@ -81,11 +82,13 @@ class Client(cmd.Cmd):
         if len(words) != 1:
             print("usage: getval KEY")
         elif reply := self.call("GetVal", messages.GetValRequest(key=words[0])):
-            print(reply.value if reply.success else None)
+            print(printable(reply.value) if reply.success else None)
 
     def do_quit(self, line: str) -> bool:
         """quit"""
         return True
+
+    do_exit = do_quit
 
     def do_EOF(self, line: str) -> bool:  # noqa: N802  (what cmd makes of Ctrl-D)
         if self.prompt:
@@ -124,7 +127,7 @@ class Client(cmd.Cmd):
         except grpc.RpcError as error:
             refused = error.code() is grpc.StatusCode.INVALID_ARGUMENT
             away = f"The server {self.target} is unavailable"
-            print(error.details() if refused else away)
+            print(printable(error.details()) if refused else away)
             return None
 
     def attempt(self, method: str, request, deadline: float):

@@ -22,6 +22,8 @@ def read_config(path: Path) -> dict[int, tuple[str, int]]:
             raise ValueError(f"{path}:{number}: not `id address port`: {line.strip()}") from None
         if member in members:
             raise ValueError(f"{path}:{number}: id {member} is there twice")
+        if address in members.values():
+            raise ValueError(f"{path}:{number}: {rpc.join_address(*address)} is there twice")
         members[member] = address
     return members
 

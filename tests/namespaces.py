@@ -27,6 +27,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 MTU = 1500  # bytes
+VANISHED = 100  # the priority of the rules of `vanish`, which tells them from others
 
 # A connection in the output of ss, with IPv4 addresses inside IPv6 ones as gRPC has them.
 ENDPOINT = r"\[?(?:::ffff:)?(10\.[\d.]+)\]?:(\d+)"
@@ -101,12 +102,12 @@ class Peer(Host):
     def vanish(self) -> None:
         """Lose all that is sent to it or by it, without a word to either side."""
         for way in ("to", "from"):
-            self.router.ip(f"rule add {way} {self.address} blackhole")
+            self.router.ip(f"rule add {way} {self.address} priority {VANISHED} blackhole")
 
     def reappear(self) -> None:
         """End `vanish`."""
         for way in ("to", "from"):
-            self.router.ip(f"rule del {way} {self.address} blackhole")
+            self.router.ip(f"rule del {way} {self.address} priority {VANISHED} blackhole")
 
 
 class Network(contextlib.ExitStack):

@@ -52,7 +52,7 @@ def test_isprime_answers_an_integer_whatever_white_space_is_around_it(number, sp
 @few
 @given(st.binary(max_size=40))
 def test_what_the_client_prints_is_printable_whatever_the_bytes(data):
-    assert client.printable(data.decode("utf-8", "replace")).isprintable()
+    assert client.process.printable(data.decode("utf-8", "replace")).isprintable()
 
 
 @few

@@ -1,9 +1,11 @@
 """Lab 4's scripts as processes: the assignment's behaviour first, then what ours promise beyond."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -13,6 +15,8 @@ from tests.harness import ROOT, free_port, listens, load, wait_until
 from tests.relays import TcpRelay
 
 SERVER, CLIENT = "lab04_grpc/server.py", "lab04_grpc/client.py"
+END = 1.0  # s from a signal to the exit
+REPORTED = 7.0  # s: a call may take 5
 COMMANDS = "commands: reverse <text>, split <text>, isprime <numbers>, help, exit"
 
 
@@ -87,6 +91,29 @@ def stub(server, proto):
         yield proto[1].TextToolsStub(channel)
 
 
+@pytest.fixture
+def fake(proto):
+    """Start a server of other functions: fake(reverse=function, ...) returns its address."""
+    messages, services = proto
+    servers = []
+
+    def start(**functions):
+        def method(function):
+            return lambda self, request, context: function(messages, request, context)
+
+        methods = {name: method(function) for name, function in functions.items()}
+        servers.append(grpc.server(ThreadPoolExecutor(4)))
+        servicer = type("Fake", (services.TextToolsServicer,), methods)()
+        services.add_TextToolsServicer_to_server(servicer, servers[-1])
+        port = servers[-1].add_insecure_port("127.0.0.1:0")
+        servers[-1].start()
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        server.stop(None).wait()
+
+
 @pytest.mark.ours
 def test_the_output_has_a_blank_line_after_reverse_and_split_only(server, spawn):
     client = spawn(CLIENT, server.address)
@@ -110,6 +137,7 @@ OUTPUTS = [
     ("isprime 0 1 -7", "0 is not prime\n1 is not prime\n-7 is not prime\n"),
     ("isprime 9223372036854775783", "9223372036854775783 is prime\n"),
     ("isprime -9223372036854775808", "-9223372036854775808 is not prime\n"),
+    ("isprime +9223372036854775807", "9223372036854775807 is not prime\n"),
     ("isprime 7 9223372036854775808", "Not a 64-bit integer: 9223372036854775808\n"),
     ("isprime -9223372036854775809", "Not a 64-bit integer: -9223372036854775809\n"),
     ("isprime 7 abc 9", "Not a 64-bit integer: abc\n"),
@@ -136,28 +164,20 @@ def test_every_command_prints_exactly_this(server, spawn):
 
 
 @pytest.mark.ours
-def test_an_answer_of_isprime_is_printed_before_the_next_has_come(spawn, proto):
-    """Against a server of our own, which answers the second number only when told."""
-    messages, services = proto
+def test_an_answer_of_isprime_is_printed_before_the_next_has_come(fake, spawn):
     go_on = threading.Event()
 
-    class Slow(services.TextToolsServicer):
-        def isprime(self, requests, context):
-            assert [request.num for request in requests] == [7, 9]  # all in one stream
-            yield messages.IsPrimeReply(text="the first")
-            go_on.wait(20)
-            yield messages.IsPrimeReply(text="the second")
+    def answer_slowly(messages, requests, context):
+        assert [request.num for request in requests] == [7, 9]  # all in one stream
+        yield messages.IsPrimeReply(text="the first")
+        go_on.wait(20)
+        yield messages.IsPrimeReply(text="the second")
 
-    server = grpc.server(ThreadPoolExecutor(2))
-    services.add_TextToolsServicer_to_server(Slow(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    client = spawn(CLIENT, f"127.0.0.1:{port}")
+    client = spawn(CLIENT, fake(isprime=answer_slowly))
     client.send("isprime 7 9")
     client.expect("^the first$")
     go_on.set()
     client.expect("^the second$")
-    server.stop(None).wait()
 
 
 @pytest.mark.ours
@@ -211,10 +231,86 @@ def test_a_server_that_hangs_is_one_line(server, spawn):
     client.expect("cba")
     server.pause()
     client.send("reverse abc")
-    client.expect(f"The server {server.address} does not answer")
+    client.expect(f"The server {server.address} (does not answer|is unavailable)", REPORTED)
     server.resume()
     client.send("reverse xyz")
     client.expect("zyx")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("command", ["reverse abc", "split abc", "isprime 7 9", "isprime 7"])
+def test_a_function_that_hangs_is_reported_when_it_has_been_silent_for_5_s(fake, spawn, command):
+    """The server's process works, so its connection does."""
+    go_on = threading.Event()
+
+    def hang(messages, request, context):
+        go_on.wait(20)
+
+    def answer_once(messages, requests, context):
+        yield messages.IsPrimeReply(text="the first")
+        go_on.wait(20)
+
+    address = fake(reverse=hang, split=hang, isprime=answer_once)
+    client = spawn(CLIENT, address)
+    begun = time.monotonic()
+    client.send(command)
+    client.expect(f"The server {address} does not answer", REPORTED)
+    assert time.monotonic() - begun >= 5
+    go_on.set()
+
+
+class TimedStream:
+    """A stream of replies, each of which comes after so many seconds."""
+
+    def __init__(self, *seconds: float):
+        self.seconds = iter(seconds)
+        self.cancelled = threading.Event()
+
+    def __next__(self) -> str:
+        if self.cancelled.wait(next(self.seconds)):
+            raise ConnectionError("cancelled")
+        return "a reply"
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+@pytest.mark.ours
+def test_a_stream_may_last_as_long_as_its_answers_come(monkeypatch):
+    client = load(ROOT / "lab04_grpc/client.py")
+    monkeypatch.setattr(client, "CALL_TIMEOUT", 0.5)
+    stream = TimedStream(*[0.1] * 10)
+    assert len([*client.unless_silent(stream)]) == 10
+    with pytest.raises(ConnectionError):
+        list(client.unless_silent(TimedStream(0, 20)))
+
+
+@pytest.mark.ours
+def test_a_reader_that_is_slow_is_no_silence_of_the_server(monkeypatch):
+    client = load(ROOT / "lab04_grpc/client.py")
+    monkeypatch.setattr(client, "CALL_TIMEOUT", 0.5)
+    stream = TimedStream(0, 0)
+    for _ in client.unless_silent(stream):
+        time.sleep(1.0)
+    assert not stream.cancelled.is_set()
+
+
+@pytest.mark.ours
+def test_answers_that_a_broken_connection_took_away_are_asked_for_again(fake, spawn):
+    """Each stream breaks after one answer; the third attempt is the last."""
+    asked = []
+
+    def answer_once(messages, requests, context):
+        asked.append([request.num for request in requests])
+        yield messages.IsPrimeReply(text=f"answer to {asked[-1][0]}")
+        context.abort(grpc.StatusCode.UNAVAILABLE, "as if the connection had broken")
+
+    address = fake(isprime=answer_once)
+    client = spawn(CLIENT, address)
+    client.send("isprime 1 2 3 4")
+    client.expect(f"The server {address} is unavailable")
+    assert asked == [[1, 2, 3, 4], [2, 3, 4], [3, 4]]
+    assert client.lines[:3] == ["answer to 1", "answer to 2", "answer to 3"]
 
 
 @pytest.mark.ours
@@ -331,43 +427,67 @@ def test_isprime_answers_each_number_before_the_next_is_sent(stub, proto):
     assert list(replies) == []
 
 
-@pytest.mark.ours
-def test_a_thousand_idle_streams_do_not_stop_a_new_caller(server, stub, proto):
-    done = threading.Event()
+@pytest.fixture
+def idle_streams(stub, proto):
+    """Open so many streams that have had an answer and then ask nothing; returns the last."""
+    done, streams = threading.Event(), []
 
     def numbers():
         yield proto[0].IsPrimeRequest(num=7)
         done.wait(60)
 
-    streams = [stub.isprime(numbers(), timeout=60) for _ in range(1000)]
-    try:
-        assert [next(stream).text for stream in streams] == ["7 is prime"] * 1000
-        assert stub.reverse(proto[0].ReverseRequest(text="abc"), timeout=20).message == "cba"
-        server.interrupt()
-        assert server.wait(10) == 0
-    finally:
-        done.set()
-        for stream in streams:
-            stream.cancel()
+    def open_streams(count):
+        opened = [stub.isprime(numbers(), timeout=60) for _ in range(count)]
+        streams.extend(opened)
+        assert [next(stream).text for stream in opened] == ["7 is prime"] * count
+        return opened[-1]
+
+    yield open_streams
+    done.set()
+    for stream in streams:
+        stream.cancel()
 
 
 @pytest.mark.ours
-def test_ctrl_c_ends_open_streams_at_once(server, stub, proto):
-    done = threading.Event()
+def test_a_thousand_idle_streams_stop_neither_a_new_caller_nor_the_end(
+    server, stub, proto, idle_streams
+):
+    idle_streams(1000)
+    assert stub.reverse(proto[0].ReverseRequest(text="abc"), timeout=20).message == "cba"
+    server.interrupt()
+    assert server.wait(END) == 0
 
-    def numbers():
-        yield proto[0].IsPrimeRequest(num=7)
-        done.wait(20)
 
-    stream = stub.isprime(numbers(), timeout=20)
-    next(stream)
+@pytest.mark.ours
+def test_calls_beyond_the_limit_are_refused_until_others_end(server, stub, proto, idle_streams):
+    last = idle_streams(2000)
+
+    def reverse():
+        return stub.reverse(proto[0].ReverseRequest(text="abc"), timeout=20).message
+
+    with pytest.raises(grpc.RpcError) as error:
+        reverse()
+    assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    last.cancel()
+
+    def accepted():
+        with contextlib.suppress(grpc.RpcError):
+            return reverse() == "cba"
+
+    wait_until(accepted, "the place of the stream that has ended")
+
+
+@pytest.mark.ours
+def test_ctrl_c_ends_open_streams_at_once(server, idle_streams):
+    stream = idle_streams(1)
+    begun = time.monotonic()
     server.interrupt()
     server.interrupt()  # once more: people do
-    assert server.wait(5) == 0
-    assert server.err == "" and server.lines[-1] == "Shutting down"
     with pytest.raises(grpc.RpcError):
         next(stream)
-    done.set()
+    assert time.monotonic() - begun < 0.4
+    assert server.wait(END) == 0
+    assert server.err == "" and server.lines[-1] == "Shutting down"
 
 
 @pytest.mark.ours

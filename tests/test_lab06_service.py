@@ -491,6 +491,7 @@ def test_no_leader_is_known_before_the_first_election(spawn, start):
         ("# comment\n\n0 127.0.0.1 70000\n", ":3: not `id address port`: 0 127.0.0.1 70000"),
         ("x 127.0.0.1 5000\n", ":1: not `id address port`: x 127.0.0.1 5000"),
         ("0 a 1\n1 b 2\n0 c 3\n", ":3: id 0 is there twice"),
+        ("0 a 1\n1 ::1 2\n2 [::1] 2\n", ":3: [::1]:2 is there twice"),
         ("1 127.0.0.1 5000\n", " has no server with the id 0"),
         ("", " has no server with the id 0"),
         (b"0 127.0.0.1 5000\n\xff\n", ":2: not `id address port`: \ufffd"),
