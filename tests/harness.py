@@ -37,6 +37,7 @@ LABS = [
     "lab06_raft",
 ]
 PATIENCE = 20.0  # s: how long a fact may take on a busy machine before a test gives up on it
+LOSSY = "LABS_LOSSY" in os.environ  # `make test-lossy`: loopback loses packets
 MARK = f"LABS_TEST_RUN={uuid.uuid4().hex}"
 
 

@@ -197,6 +197,7 @@ def main(argv: list[str]) -> None:
     percent, *command = argv
     _run("ip", "link", "set", "lo", "up")
     lose(float(percent), "lo")
+    os.environ["LABS_LOSSY"] = percent  # see harness.LOSSY
     os.execvp(command[0], command)
 
 

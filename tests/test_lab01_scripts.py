@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.harness import ROOT, free_port, load, resident, wait_until
+from tests.harness import LOSSY, ROOT, free_port, load, resident, wait_until
 from tests.relays import UP, UdpRelay
 
 SERVER, CLIENT = "lab01_udp/server.py", "lab01_udp/client.py"
@@ -252,9 +252,9 @@ def test_files_of_any_size_arrive(server, spawn, tmp_path, size):
     client = spawn(CLIENT, f"localhost:{server.port()}", "source", "copy", cwd=tmp_path)
     assert client.wait() == 0
     assert (tmp_path / "copy").read_bytes() == CONTENT[:size]
-    assert re.fullmatch(
-        rf"Sent copy: {size} bytes in [\d.]+ s, [\d.]+ MB/s, 0 retransmissions\n", client.out
-    )
+    retransmissions = r"\d+" if LOSSY else "0"
+    summary = rf"Sent copy: {size} bytes in [\d.]+ s, [\d.]+ MB/s, {retransmissions} retrans.*"
+    assert re.fullmatch(summary, client.out.rstrip("\n"))
     server.expect(rf"^Saved copy: {size} bytes$")
 
 
@@ -504,7 +504,7 @@ def test_memory_does_not_grow_with_the_file(spawn, tmp_path):
     (tmp_path / "source").write_bytes(CONTENT * 300)  # 90 MB
     server = spawn(SERVER, 0, "--dir", tmp_path)
     target = f"127.0.0.1:{server.port()}"
-    assert spawn(CLIENT, target, "source", "first", cwd=tmp_path).wait() == 0
+    assert spawn(CLIENT, target, "source", "first", cwd=tmp_path).wait(120) == 0
     before = resident(server.pid)
     client = spawn(CLIENT, target, "source", "copy", cwd=tmp_path)
     peak = 0
@@ -564,7 +564,7 @@ def test_a_full_disk_fails_the_upload_and_leaves_nothing(server, tmp_path):
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
     with RawClient(port) as client:
         client.start(b"big", 200_000)
-        acks = iter(lambda: client.ask(b"d | %d | " % next(seqnos) + bytes(900), 0.2), None)
+        acks = iter(lambda: client.ask(b"d | %d | " % next(seqnos) + bytes(900), 3.0), None)
         seqnos = iter(range(1, 223))
         assert 50 < len(list(acks)) < 150
         server.expect_err("refused: big: File too large")
@@ -627,9 +627,14 @@ def test_a_low_limit_of_file_descriptors_refuses_no_session(spawn, tmp_path):
     command = [sys.executable, ROOT / SERVER, 0, "--dir", tmp_path, "--buf-size", 1000]
     port = spawn(tmp_path / "start.py", *command).port()
     with contextlib.ExitStack() as stack:
-        for k in range(60):
-            stack.enter_context(RawClient(port)).start(b"x%d" % k, 1)
-        assert len(unfinished(tmp_path)) == 60
+        clients = [stack.enter_context(RawClient(port)) for _ in range(60)]
+
+        def all_are_open():
+            for client in clients:
+                client.sock.send(b"s | 0 | x | 1")  # again, if it was lost
+            return len(unfinished(tmp_path)) == 60
+
+        wait_until(all_are_open)
 
 
 @pytest.mark.ours
