@@ -1,60 +1,66 @@
 """Tell TCP clients which numbers are prime: python3 server.py 5555
 
-The main thread accepts connections and puts them into a queue. Worker threads take them from there;
-each waits for all of its connections and the queue at once, and for the queue alone while it has no
-connection, so that a handful of threads serves any number of clients and an idle client costs none
-of them.
+The main thread accepts connections and puts them into a queue. Worker threads take them from there.
+Each waits for all of its connections and the queue at once, and for the queue alone while it has no
+connection: so a handful of threads serves any number of clients, and an idle client costs none.
 
-A number that takes long to test goes with its connection through one more thread, the slow lane,
-and back through the queue of the new connections: so it keeps no worker, and clients who ask for
-such numbers wait for each other only.
+A worker serves a client for one turn, about a millisecond. A client that then still has numbers to
+be tested, or has sent one that takes long, goes to one more thread, the slow lane, and comes back
+through the queue. So clients that keep the processor busy wait for each other only.
 
-    main ---queue---> worker, worker, ... ---slow---> slow lane
-               ^                                          |
-               +------------------------------------------+
+    main ---queue---> worker, worker, ... ---slow lane---+
+               ^                                         |
+               +-----------------------------------------+
 
-What travels is the connection's file descriptor and the little that is known of it. The queue
-pickles what it carries, and a pickled socket would become a second descriptor: slow to hand over,
-and the client would not see the end of the connection before both are closed.
+The queue carries a file descriptor and an address. It pickles what it carries, and a pickled socket
+would become a second descriptor: slow to hand over, and the client would not see the end of the
+connection before both are closed.
 """
 
 import argparse
 import contextlib
 import os
 import resource
-import select
 import selectors
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from multiprocessing import get_context
-from queue import Empty, SimpleQueue
+from queue import Empty
 from threading import Thread
 
-from connection import Connection
+from connection import Connection, say
+from slow_lane import SlowLane
 
 WORKERS = 8
 MAX_WORKERS = 256  # each takes a file descriptor
 MAX_OPEN_FILES = 10_000  # one for each client
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 1024  # connections that the system may hold until they are accepted
-QUIET = 0.05  # s of silence that end a number, for clients which send no line ends
+QUIET = 0.05  # s of silence that end a number, for clients that send no white space
 SWITCH_INTERVAL = 0.001  # s: how long a thread that computes may keep another one waiting
-TICK = 0.5  # s: a signal just before accept() waits would not end the wait
 ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
+# A client whose machine has vanished is given up after 30 s: silent ones by three probes without an
+# answer, those that are owed data when that is not acknowledged.
+KEEPALIVE = {
+    "TCP_KEEPIDLE": 15,  # s
+    "TCP_KEEPALIVE": 15,  # s: its name on macOS
+    "TCP_KEEPINTVL": 5,  # s
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 30_000,  # ms; Linux only
+}
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Worker(Thread):
     """Serves the connections that it takes from the queue, all at once."""
 
-    def __init__(self, queue, slow: SimpleQueue):
+    def __init__(self, queue, slow_lane: SlowLane):
         super().__init__()
         self.queue = queue
         self.reader = queue._reader  # its pipe's end; concurrent.futures waits for it in this way
-        self.slow = slow
+        self.slow_lane = slow_lane
         self.stopping = False
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.reader, READ)
@@ -63,17 +69,19 @@ class Worker(Thread):
     def run(self) -> None:
         watched = self.selector.get_map()
         while not self.stopping:
-            if len(watched) == 1:  # only the queue: of those who wait for it alone, one wakes
+            if len(watched) == 1:  # only the queue: of those that wait for it alone, one wakes
                 self.begin(self.queue.get())
                 continue
             for key, events in self.selector.select(self.patience()):
+                if self.stopping:
+                    break
                 if key.data is None:
                     self.take()
                 else:
                     self.serve(key.data, events)
             if self.quiet_at:
                 self.end_quiet_tokens()
-        for key in list(self.selector.get_map().values()):
+        for key in list(watched.values()):
             if key.data is not None:
                 self.close(key.data)
         self.selector.close()
@@ -89,13 +97,14 @@ class Worker(Thread):
         with contextlib.suppress(Empty):
             self.begin(self.queue.get(block=False))
 
-    def begin(self, state: tuple | None) -> None:
-        if state is None:
-            self.stopping = True
-        else:
-            connection = Connection(*state)
-            self.selector.register(connection.sock, READ, connection)
-            self.serve(connection)
+    def begin(self, element: tuple[int, tuple] | None) -> None:
+        """Serve the connection in an element of the queue; None means stop."""
+        if element is None:
+            return
+        connection = self.slow_lane.claim(*element)
+        self.selector.register(connection.sock, READ, connection)
+        connection.events = READ
+        self.serve(connection)
 
     def serve(self, connection: Connection, events: int = 0) -> None:
         """Read if there is something, answer, and wait for what has to come next."""
@@ -109,10 +118,10 @@ class Worker(Thread):
             self.close(connection)
             return
         if connection.output:
-            self.wait_for(connection, WRITE)  # who does not take answers may not ask
+            self.wait_for(connection, WRITE)  # a client that does not take answers may not ask
         elif connection.tokens:
             self.selector.unregister(connection.sock)
-            self.slow.put(connection.detach())
+            self.slow_lane.put(connection)
         elif connection.ended:
             self.close(connection)
         else:
@@ -135,65 +144,72 @@ class Worker(Thread):
     def close(self, connection: Connection) -> None:
         self.quiet_at.pop(connection, None)
         self.selector.unregister(connection.sock)
-        connection.sock.close()
-        say(f"{connection.address} disconnected")
+        connection.close()
 
 
-class SlowLane(Thread):
-    """Answers one number that takes long after the other."""
-
-    def __init__(self, queue, slow: SimpleQueue):
-        super().__init__()
-        self.queue = queue
-        self.slow = slow
-        self.stopping = False
-
-    def run(self) -> None:
-        while (state := self.slow.get()) is not None and not self.stopping:
-            connection = Connection(*state)
-            connection.answer_next()
-            self.queue.put(connection.detach())
-
-
-def say(line: str) -> None:
-    """Write a line to stdout, if that takes it now: we do not stop for one."""
-    with contextlib.suppress(OSError):
-        if select.select([], [sys.stdout], [], 0)[1]:
-            os.write(sys.stdout.fileno(), f"{line}\n".encode())
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Let KeyboardInterrupt come here, and in the main thread nowhere else."""
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-
-
-def serve(listener: socket.socket, queue) -> None:
-    """Accept connections and put them into the queue until KeyboardInterrupt."""
-    listener.settimeout(TICK)
-    while True:
-        try:
-            with interruptible():
+def serve(listener: socket.socket, queue, wake: socket.socket) -> None:
+    """Accept connections and put them into the queue, until there is something in `wake`."""
+    listener.setblocking(False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, READ)
+        selector.register(wake, READ)
+        while all(key.fileobj is listener for key, _ in selector.select()):
+            try:
                 sock, address = listener.accept()
-        except TimeoutError:
-            continue
-        except OSError:  # no file descriptor is left: some client will go
-            time.sleep(ACCEPT_PAUSE)
-            continue
-        say(f"{address[:2]} connected")
-        queue.put((sock.detach(), address[:2]))
+            except BlockingIOError:  # that client has gone
+                continue
+            except OSError:  # no file descriptor is left: some client will go
+                time.sleep(ACCEPT_PAUSE)
+                continue
+            say(f"{address[:2]} connected")
+            queue.put((sock.detach(), address[:2]))
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there; raise OSError if the address cannot be had."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections inherit it
+    """Return a socket that listens there; raise OSError if the address cannot be had.
+
+    The connections inherit its options.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found.sort(key=lambda info: info[0] != socket.AF_INET)  # "localhost" is 127.0.0.1, as printed
+    family, _, _, _, address = found[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        give_up_the_dead(listener)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     return listener
+
+
+def give_up_the_dead(sock: socket.socket) -> None:
+    """Have the system end a connection whose other side does not answer any more."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def end_threads(queue, slow_lane: SlowLane, workers: list[Worker]) -> None:
+    """End the threads, whatever they are doing, and the connections with them."""
+    for worker in workers:
+        worker.stopping = True
+    for _ in workers:
+        queue.put(None)  # wakes one that waits
+    slow_lane.stop()
+    for thread in (slow_lane, *workers):
+        thread.join()
+    slow_lane.close_connections()
+    queue.put(())
+    for element in iter(queue.get, ()):
+        if element:  # a connection that no worker has taken
+            slow_lane.claim(*element).close()
+    queue.close()
+    queue.join_thread()
 
 
 def allow_open_files(count: int) -> None:
@@ -235,9 +251,11 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # closed by who has started us
         setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     args = parse_args(argv)
+    wake, waker = socket.socketpair()
+    waker.setblocking(False)
+    signal.set_wakeup_fd(waker.fileno())  # no signal can be missed, nor come between two steps
     for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # in the threads for good
+        signal.signal(signum, lambda signum, frame: None)
     sys.setswitchinterval(SWITCH_INTERVAL)
     allow_open_files(MAX_OPEN_FILES)
     host = f"[{args.host}]" if ":" in args.host else args.host
@@ -248,23 +266,18 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     # With the other start methods, the default on macOS and since Python 3.14, a queue comes with a
     # helper process; nothing is ever forked here.
-    queue, slow = get_context("fork").Queue(), SimpleQueue()
-    slow_lane = SlowLane(queue, slow)
-    workers = [Worker(queue, slow) for _ in range(args.workers)]
-    with contextlib.suppress(KeyboardInterrupt), listener:
+    queue = get_context("fork").Queue()
+    slow_lane = SlowLane(queue)
+    workers = [Worker(queue, slow_lane) for _ in range(args.workers)]
+    with listener:
         for thread in (slow_lane, *workers):
             thread.start()
         say(f"Listening on {host}:{listener.getsockname()[1]}")
-        serve(listener, queue)
+        serve(listener, queue, wake)
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)  # it stops already
     say("Shutting down")
-    slow_lane.stopping = True
-    slow.put(None)
-    for _ in workers:
-        queue.put(None)  # each worker takes one and ends
-    for thread in (slow_lane, *workers):
-        thread.join()
-    queue.close()
-    queue.join_thread()
+    end_threads(queue, slow_lane, workers)
     say("Done")
     return 0
 

@@ -6,11 +6,12 @@ alone; a test keeps the copies identical.
 Small factors are found first, all at once: a common divisor with the product of the small primes.
 What has none is prime if it is below the square of their limit. Below PROVEN the Miller-Rabin test
 decides, with bases that are proven to leave no exception, and above it the Baillie-PSW test
-(Miller-Rabin to base 2 and a Lucas test), to which no exception is known although many have
-searched for one; fixed Miller-Rabin bases alone could be fooled on purpose.
+(Miller-Rabin to base 2 and a Lucas test). No exception to it is known, although many have searched
+for one. Fixed Miller-Rabin bases alone could be fooled on purpose.
 """
 
 import math
+from collections.abc import Callable, Iterator
 
 
 def _primes_below(limit: int) -> list[int]:
@@ -39,9 +40,15 @@ PROVEN_BASES = (
 )
 PROVEN = PROVEN_BASES[-1][0]
 
+PAUSE_EVERY = 512  # binary digits: 4 ms with a number of 1000 decimal digits
+Pause = Callable[[], object]
 
-def is_prime(n: int) -> bool:
-    """Tell whether `n` is prime; 0, 1 and negative numbers are not."""
+
+def is_prime(n: int, pause: Pause = lambda: None) -> bool:
+    """Tell whether `n` is prime; 0, 1 and negative numbers are not.
+
+    `pause` is called every few milliseconds of a long computation; what it raises ends that.
+    """
     if n < 2:
         return False
     if math.gcd(n, PRODUCT) > 1:
@@ -50,14 +57,14 @@ def is_prime(n: int) -> bool:
         return True
     for limit, count in PROVEN_BASES:
         if n < limit:
-            return all(_passes_miller_rabin(n, base) for base in BASES[:count])
-    return _passes_miller_rabin(n, 2) and _passes_lucas(n)
+            return all(_passes_miller_rabin(n, base, pause) for base in BASES[:count])
+    return _passes_miller_rabin(n, 2, pause) and _passes_lucas(n, pause)
 
 
-def _passes_miller_rabin(n: int, base: int) -> bool:
+def _passes_miller_rabin(n: int, base: int, pause: Pause) -> bool:
     """The strong probable-prime test (Rabin 1980), for an odd n > base."""
     twos = _trailing_zeros(n - 1)
-    x = _power(base, (n - 1) >> twos, n)
+    x = _power(base, (n - 1) >> twos, n, pause)
     if x in (1, n - 1):
         return True
     for _ in range(twos - 1):
@@ -67,23 +74,31 @@ def _passes_miller_rabin(n: int, base: int) -> bool:
     return False
 
 
-def _power(base: int, exponent: int, n: int) -> int:
+def _power(base: int, exponent: int, n: int, pause: Pause) -> int:
     """Return base ** exponent % n.
 
-    `pow` would keep every other thread waiting until it is done, 75 ms for 1000 digits; large
+    `pow` would keep every other thread waiting until it is done, 75 ms for 1000 digits. Large
     numbers therefore go bit by bit.
     """
     if n < PROVEN:
         return pow(base, exponent, n)
     x = 1
-    for bit in bin(exponent)[2:]:
+    for bit in _bits(exponent, pause):
         x = x * x % n
         if bit == "1":
             x = x * base % n
     return x
 
 
-def _passes_lucas(n: int) -> bool:
+def _bits(n: int, pause: Pause) -> Iterator[str]:
+    """Yield the binary digits of a number, the highest first."""
+    bits = bin(n)[2:]
+    for begin in range(0, len(bits), PAUSE_EVERY):
+        pause()
+        yield from bits[begin : begin + PAUSE_EVERY]
+
+
+def _passes_lucas(n: int, pause: Pause) -> bool:
     """The extra strong Lucas test (Grantham 2001), for an n without a small factor.
 
     With V(0) = 2, V(1) = p, V(k+1) = p V(k) - V(k-1), and n + 1 = odd * 2**twos.
@@ -97,7 +112,7 @@ def _passes_lucas(n: int) -> bool:
         return False  # a common factor, since p is small
     twos = _trailing_zeros(n + 1)
     low, high = 2, p  # V(k), V(k+1) for the k that the bits so far spell
-    for bit in bin((n + 1) >> twos)[2:]:
+    for bit in _bits((n + 1) >> twos, pause):
         product = (low * high - p) % n
         if bit == "1":
             low, high = product, (high * high - 2) % n

@@ -23,6 +23,7 @@ LONG = (
     "demo",
     "lab01_network",
     "lab01_scripts",
+    "lab02_crowds",
     "lab05_scripts",
     "lab06_linearizability",
     "lab06_scripts",

@@ -24,6 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from tests.harness import wait_until
+
 Result = TypeVar("Result")
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 MTU = 1500  # bytes
@@ -71,6 +73,11 @@ class Host:
     def run(self, *command: str) -> str:
         """Run a program in this namespace; return its output."""
         return _run(*self.enter, *command)
+
+    def link_local(self, interface: str) -> str:
+        """Return the link-local IPv6 address of an interface, which it has soon after it is up."""
+        command = f"-6 -o address show dev {interface} scope link"
+        return wait_until(lambda: re.search(r"fe80:[\w:]+", self.ip(command)), command)[0]
 
     def unplug(self) -> None:
         """Take the interface down: there is no way to anywhere any more."""

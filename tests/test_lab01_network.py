@@ -73,8 +73,7 @@ def test_a_second_ipv6_address_of_an_interface_answers_too(network, spawn, sourc
 
 def test_a_link_local_address_keeps_its_interface(network, spawn, source, folder):
     client, server = network.host(), network.router
-    addresses = server.ip("-6 -o address show dev port1 scope link")
-    address = re.search(r"fe80:[\w:]+", addresses)[0]
+    address = server.link_local("port1")
     options = ["--host", f"{address}%port1", "--dir", folder]
     spawn(SERVER, 5555, *options, interpreter=server.python).port()
     target = f"[{address}%eth0]:5555"

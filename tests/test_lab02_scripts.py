@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import re
+import selectors
 import socket
 import struct
 import time
@@ -345,26 +346,63 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_from_until_it_does(
         assert receive(deaf, sent // 2) == b"7 is prime\n" * (sent // 2)
 
 
-@pytest.mark.ours
-def test_a_worker_waits_for_a_client_to_read_or_to_write_or_to_end_its_number():
+@pytest.fixture
+def worker():
+    """A worker that does not run, with a connection to serve: (worker, connection, its client)."""
     module = load(ROOT / "lab02_tcp_threads/server.py")
     queue = multiprocessing.Queue()
-    worker = module.Worker(queue, None)
+    worker = module.Worker(queue, module.SlowLane(queue))
     ours, theirs = socket.socketpair()
-    connection = module.Connection(ours.detach(), ("host", 1), output=b"x" * (1 << 22))
+    connection = module.Connection(ours.detach(), ("host", 1))
+    worker.selector.register(connection.sock, module.READ, connection)
     with theirs, worker.selector, connection.sock:
-        worker.selector.register(connection.sock, module.READ, connection)
-        worker.serve(connection)
-        assert worker.selector.get_key(connection.sock).events == module.WRITE
-        while connection.output:
-            theirs.recv(1 << 20)
-            worker.serve(connection, module.WRITE)
-        assert worker.selector.get_key(connection.sock).events == module.READ
-        theirs.sendall(b"154")
-        before = time.monotonic()
-        worker.serve(connection, module.READ)
-        assert worker.quiet_at[connection] >= before + module.QUIET  # more may still come
+        yield worker, connection, theirs
     queue.close()
+
+
+@pytest.mark.ours
+def test_a_worker_waits_for_a_client_to_read_or_to_write(worker):
+    worker, connection, theirs = worker
+    connection.output = b"x" * (1 << 22)
+    worker.serve(connection)
+    assert worker.selector.get_key(connection.sock).events == selectors.EVENT_WRITE
+    while connection.output:
+        theirs.recv(1 << 20)
+        worker.serve(connection, selectors.EVENT_WRITE)
+    assert worker.selector.get_key(connection.sock).events == selectors.EVENT_READ
+
+
+@pytest.mark.ours
+def test_silence_ends_a_number_when_it_has_lasted_since_the_last_digit(worker, monkeypatch):
+    worker, connection, theirs = worker
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert worker.patience() is None  # no busy polling
+    for _ in range(3):
+        theirs.sendall(b"1")
+        worker.serve(connection, selectors.EVENT_READ)
+        assert worker.patience() == pytest.approx(0.05)
+        now += 0.04
+        assert worker.patience() == pytest.approx(0.01)
+        worker.end_quiet_tokens()
+    now += 0.02
+    assert worker.patience() == 0.0
+    worker.end_quiet_tokens()
+    assert theirs.recv(100) == b"111 is not prime\n"
+    assert worker.patience() is None
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("much", [b"15492781\n" * 100, b"9" * 24 + b"\n" + b"9" * 51 + b"\n"])
+def test_a_turn_ends_when_its_time_is_up_or_a_number_takes_long(worker, monkeypatch, much):
+    worker, connection, theirs = worker
+    clock = iter(range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0004 * next(clock))
+    theirs.sendall(much)
+    worker.serve(connection, selectors.EVENT_READ)
+    answered = theirs.recv(1000).count(b"\n")
+    assert 1 <= answered <= 3 and len(connection.tokens) == much.count(b"\n") - answered
+    assert connection.sock not in worker.selector.get_map()  # the slow lane has it
 
 
 @pytest.mark.ours
@@ -433,7 +471,8 @@ def test_the_answers_do_not_depend_on_the_segments(segments):
             connection.read()
         theirs.shutdown(socket.SHUT_WR)
         connection.read()
-        connection.answer()
+        while connection.tokens:
+            connection.answer_next()
     tokens = re.findall(rb"[^ \n\r\t]+", b"".join(segments))
     assert connection.ended and connection.output == b"".join(map(module.reply_to, tokens))
 
@@ -490,22 +529,6 @@ def test_the_queue_brings_no_helper_process_with_any_default_of_python(spawn, tm
     server.port()
     with open(f"/proc/{server.pid}/task/{server.pid}/children") as children:
         assert children.read() == ""
-
-
-@pytest.mark.ours
-def test_a_connection_passes_the_queue_as_a_descriptor():
-    module = load(ROOT / "lab02_tcp_threads/connection.py")
-    ours, theirs = socket.socketpair()
-    with theirs:
-        first = module.Connection(ours.detach(), ("host", 1))
-        theirs.sendall(b"7 " + b"9" * 200 + b" 11 1")
-        first.read()
-        first.answer()
-        second = module.Connection(*first.detach())
-        assert second.output == b"7 is prime\n"
-        assert second.tokens == [b"9" * 200, b"11"] and second.partial == b"1"
-        assert second.delimited and not second.ended
-        second.sock.close()
 
 
 @pytest.mark.ours

@@ -103,26 +103,43 @@ def test_known_verdicts_at_the_boundaries(n, prime):
 
 def test_the_lucas_test_alone_has_its_known_exceptions_and_no_others():
     truth = sieve(75_000)
-    passing = [n for n in range(43, 75_000, 2) if primes._passes_lucas(n)]
+    passing = [n for n in range(43, 75_000, 2) if primes._passes_lucas(n, no_pause)]
     assert [n for n in passing if not truth[n]] == LUCAS_PSEUDOPRIMES
     assert [n for n in range(43, 75_000, 2) if truth[n]] == [n for n in passing if truth[n]]
 
 
 def test_a_composite_made_to_fool_fixed_bases_does_not_fool_the_lucas_test():
-    assert all(primes._passes_miller_rabin(ARNAULT, base) for base in primes.BASES)
+    assert all(primes._passes_miller_rabin(ARNAULT, base, no_pause) for base in primes.BASES)
     assert not primes.is_prime(ARNAULT)
 
 
 @pytest.mark.parametrize("half", ["_passes_miller_rabin", "_passes_lucas"])
 def test_above_the_proven_range_both_halves_of_the_test_have_to_pass(monkeypatch, half):
-    monkeypatch.setattr(primes, half, lambda n, base=2: True)
+    monkeypatch.setattr(primes, half, lambda n, *arguments: True)
     assert not primes.is_prime((2**89 - 1) * (2**107 - 1))
     assert primes.is_prime(2**127 - 1)
 
 
+def test_a_long_computation_pauses_often_and_ends_when_the_pause_raises():
+    prime, pauses = 10**999 + 7, []
+    assert primes.is_prime(prime, lambda: pauses.append(time.thread_time()))
+    gaps = [after - before for before, after in zip(pauses, pauses[1:], strict=False)]
+    assert len(pauses) > 10 and max(gaps) < 0.1
+
+    def end():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        primes.is_prime(prime, end)
+
+
+def no_pause():
+    pass
+
+
 def test_a_large_number_does_not_keep_other_threads_waiting():
     number = 2**6000 - 1
-    thread = threading.Thread(target=primes._power, args=(3, number, number))
+    thread = threading.Thread(target=primes._power, args=(3, number, number, no_pause))
     thread.start()
     turns = 0
     while thread.is_alive():
