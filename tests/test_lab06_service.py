@@ -22,6 +22,7 @@ pytestmark = pytest.mark.ours
 
 CLIENT = "lab06_raft/client.py"
 SERVER = "lab06_raft/server.py"
+TROUBLED = "tests/lab06_troubled.py"
 read_config = load(ROOT / "lab06_raft/config.py").read_config
 
 
@@ -327,7 +328,7 @@ def test_a_deaf_leader_is_replaced(start, relay):
 
 
 def test_a_leader_with_a_slow_disk_goes_on_leading(start):
-    cluster = start(3, "--data-dir", "data", script="tests/lab06_slow_disk.py")
+    cluster = start(3, "--data-dir", "data", script=TROUBLED)
     cluster.write("k", "0")
 
     def scene():
@@ -383,6 +384,25 @@ def test_a_command_of_a_session_is_done_once_and_never_after_a_later_one(start):
     wait_until(lambda: setval("2", 2))
     assert setval("1", 1) is False
     assert cluster.value(cluster.leader(), "k") == "2"
+
+
+def test_the_client_of_a_session_meets_small_snapshots_and_loses_nothing(start):
+    cluster = start(3, "--data-dir", "data", script=TROUBLED)
+    for n in range(3):
+        cluster.servers[n].kill()
+        (cluster.folders[n] / "snapshot_after").write_text("3")
+        cluster.start(n)
+    cluster.followers()
+    for n in range(1, 31):
+        leader = cluster.leader()
+        wait_until(lambda n=n, at=leader: cluster.setval(at, f"k{n}", "1", client_id=7, sequence=n))
+        if n % 10 == 0:
+            cluster.servers[leader].kill()
+            cluster.leader(besides=leader)
+            cluster.start(leader)
+            cluster.followers()
+    for server in range(3):
+        wait_until(lambda s=server: all(cluster.value(s, f"k{n}") == "1" for n in range(1, 31)))
 
 
 def test_a_follower_that_was_away_beyond_the_log_catches_up_by_snapshot(start):

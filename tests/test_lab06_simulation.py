@@ -35,6 +35,25 @@ def test_a_seed_replays_to_the_last_event():
     assert history(7) == history(7)
 
 
+def test_two_servers_cut_from_each_other_may_take_turns_and_agree_when_the_cut_is_mended():
+    """The rules of the assignment have no PreVote: each of the two may depose the other."""
+    clusters = [it for it in map(Cluster, range(40)) if len(it.members) == 3]
+    terms = []
+    for cluster in clusters:
+        cluster.net.calm()
+        cluster.sync = cluster.short_lived = 0
+        assert cluster.sim.run_until(cluster._agreed, 5)
+        before = len(cluster.properties.leaders)
+        cluster.net.cut(0, 1)
+        cluster.net.cut(1, 0)
+        cluster.sim.run(cluster.sim.now + 10)
+        terms.append(len(cluster.properties.leaders) - before)
+        cluster.net.heal()
+        assert cluster.sim.run_until(cluster._agreed, cluster.sim.now + 5)
+    assert 8 <= max(terms) <= 20
+    assert sorted(terms)[len(terms) // 2] <= 4  # mostly the one in between leads soon
+
+
 class VotesTwice(raft.Raft):
     def _may_vote(self, request):
         return request.term == self.current_term and self.role is raft.Role.FOLLOWER

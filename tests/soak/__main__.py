@@ -21,7 +21,8 @@ def attacks() -> dict[str, Callable[[float], str]]:
     found = {}
     for path in sorted(Path(__file__).parent.glob("lab*.py")):
         module = importlib.import_module(f"tests.soak.{path.stem}")
-        found |= {f"{path.stem}.{name}": attack for name, attack in module.ATTACKS.items()}
+        attacks = getattr(module, "ATTACKS", {})
+        found |= {f"{path.stem}.{name}": attack for name, attack in attacks.items()}
     return found
 
 

@@ -18,6 +18,7 @@ from tests.linearizability import FOREVER, Operation, is_linearizable
 from tests.relays import TcpRelay
 from tests.soak.clients import Client
 
+TROUBLED = "tests/lab06_troubled.py"
 PATIENCE = 1.0  # s for an answer; the outcome of a write is open then
 KEYS = 4  # in use at a time
 KEY_LIFE = 2.0  # s until others are used
@@ -66,7 +67,8 @@ class Chaos:
         self.slowest = 0.0  # s until a majority had a leader again
 
     def once(self):
-        what = self.chance.choice(["kill", "kill", "stop", "suspend", "part", "kill all"])
+        faults = ["kill", "kill", "stop", "suspend", "part", "kill all", "slow disk"]
+        what = self.chance.choice(faults)
         self.counts[what] += 1
         victim = self.chance.randrange(len(self.cluster.servers))
         if self.chance.random() < 0.6:
@@ -74,6 +76,10 @@ class Chaos:
         if what == "part":
             self.cluster.isolate(victim)
             mend = lambda: self.cluster.heal(self.chance.random() < 0.5)  # noqa: E731
+        elif what == "slow disk":
+            sync = self.cluster.folders[victim] / "sync"
+            sync.write_text(str(self.chance.uniform(0.05, 0.4)))
+            mend, victim = sync.unlink, None
         elif what == "kill all":
             for server in self.cluster.servers:
                 server.kill()
@@ -113,7 +119,7 @@ def chaos(scale):
         def relay(port):
             return stack.enter_context(TcpRelay(port))
 
-        cluster = Cluster(spawn, folder, 3, "--data-dir", "data", relay=relay)
+        cluster = Cluster(spawn, folder, 3, "--data-dir", "data", relay=relay, script=TROUBLED)
         cluster.leader()
         chaos = Chaos(cluster, seed=6)
         writers = [Writer(cluster, number) for number in range(8)]
@@ -180,4 +186,17 @@ def kills(scale):
     return f"{len(seeds)} simulated clusters, 0 violations"
 
 
-ATTACKS = {"chaos": chaos, "idle": idle, "kills": kills}
+def growth(scale):
+    """A million commands over 100 keys leave little in memory and on disk, and a quick start."""
+    count = round(1_000_000 * scale)
+    with tempfile.TemporaryDirectory() as name:
+        script = [sys.executable, "-m", "tests.soak.lab06_growth", name, str(count)]
+        figures = subprocess.run(script, check=True, capture_output=True, text=True).stdout.split()
+        memory, disk, seconds = map(float, figures)
+    assert memory < 9, f"{memory} MB of memory"  # a server that has just started needs 51
+    assert disk < 5, f"{disk} MB on disk"
+    assert seconds < 1, f"{seconds} s to start again"
+    return f"{count} commands: {memory:.1f} MB more, {disk:.1f} MB on disk, start {seconds:.2f} s"
+
+
+ATTACKS = {"chaos": chaos, "idle": idle, "kills": kills, "growth": growth}
