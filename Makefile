@@ -18,10 +18,12 @@ OWN_NETWORK := unshare --net $(if $(filter-out 0,$(shell id -u)),--map-root-user
 test-lossy: $(VENV)/ready
 	$(OWN_NETWORK) $(RUN) -m tests.namespaces $(LOSS) $(RUN) -m pytest $(LOSSY)
 
-# Lab 6 in virtual time; a failure names its seed.
+# Lab 6 in virtual time, its core and then its servers; a failure names its seed.
 SEEDS ?= 10000
+SERVER_SEEDS ?= 1000
 sim: $(VENV)/ready
 	$(RUN) -m tests.sim_raft $(SEEDS)
+	$(RUN) -m tests.sim $(SERVER_SEEDS)
 
 # Faults planted in a lab, one at a time; each must be found by a test (all of them take minutes).
 mutants-%: $(VENV)/ready

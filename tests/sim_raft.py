@@ -48,7 +48,7 @@ class Properties:
     def check(self, server, before: "History") -> None:
         """Check what a step of this server may have broken."""
         after = History(server)
-        if server.role is raft.Role.LEADER:
+        if after.leads:
             self._check_leader(server, before, after)
         if after.entries != before.entries:
             self._check_log_matching(after, before)
@@ -58,7 +58,7 @@ class Properties:
     def _check_leader(self, leader, before, after) -> None:
         if self.leaders.setdefault(leader.current_term, leader.node_id) != leader.node_id:
             raise Violation(f"Election Safety: two leaders in term {leader.current_term}")
-        if before.role is not raft.Role.LEADER:
+        if not before.leads:
             self.elected[leader.current_term] = after
             self._check_completeness([leader.current_term], self.committed)
         elif any(after.get(i, entry) != entry for i, entry in before.entries.items()):
@@ -83,7 +83,7 @@ class Properties:
                 raise Violation(f"State Machine Safety: two entries applied at index {index}")
             if index == len(self.states):
                 self.states.append(_after(*self.states[-1], entry))
-            if index not in self.committed and server.role is raft.Role.LEADER:
+            if index not in self.committed and server.leadership:
                 self.committed[index] = (entry, server.current_term)
                 new.append(index)
         machine = server.replica.machine
@@ -113,7 +113,7 @@ class History:
 
     def __init__(self, server):
         log = server.log
-        self.role = server.role
+        self.leads = bool(server.leadership)
         self.commit_index = server.commit_index
         self.start = log.snapshot_index
         self.entries = dict(enumerate(log.entries, log.snapshot_index + 1))
@@ -201,7 +201,7 @@ class Cluster:
         if server.is_unsaved and server not in self.saving:
             self._save(server)
         self.properties.check(server, before)
-        if server.role is raft.Role.LEADER is not before.role:
+        if server.leadership and not before.leads:
             self._elected(server)
         for call in server.take_outbox():
             send = lambda call=call: self._call(server, call)  # noqa: E731
