@@ -12,13 +12,16 @@ APPEND_TIMEOUT = 0.5  # s for a heartbeat and its reply, and more for what it ca
 SLOWEST_LINK = 200_000  # bytes/s
 
 LARGE = 32_000  # bytes: such messages have a connection of their own, and delay no heartbeat
+LARGE_OPTIONS = [
+    *rpc.CHANNEL_OPTIONS,
+    ("grpc.use_local_subchannel_pool", 1),  # each channel has a connection of its own
+]
 PING_INTERVAL = 200  # ms without a byte from the peer, then a ping asks for one
 PING_TIMEOUT = 350  # ms
-# A connection that has died without a word is given up that soon because a leader that can send but
-# not hear must fall silent, for the others to elect a new one.
-CHANNEL_OPTIONS = {
-    **dict(rpc.CHANNEL_OPTIONS),
-    "grpc.use_local_subchannel_pool": 1,  # each channel has a connection of its own
+# The connection for heartbeats is given up that soon when it has died without a word: a leader that
+# can send but not hear must fall silent, for the others to elect a new one.
+SMALL_OPTIONS = {
+    **dict(LARGE_OPTIONS),
     "grpc.keepalive_time_ms": PING_INTERVAL,
     "grpc.keepalive_timeout_ms": PING_TIMEOUT,
     "grpc.http2.ping_timeout_ms": PING_TIMEOUT,
@@ -38,9 +41,8 @@ class Peer:
     """The way to another server."""
 
     def __init__(self, address: str):
-        small, large = (
-            grpc.aio.insecure_channel(address, options=[*CHANNEL_OPTIONS.items()]) for _ in "ab"
-        )
+        small = grpc.aio.insecure_channel(address, options=[*SMALL_OPTIONS.items()])
+        large = grpc.aio.insecure_channel(address, options=LARGE_OPTIONS)
         self._small, self._large = services.RaftStub(small), services.RaftStub(large)
 
     async def ask(self, request):

@@ -26,6 +26,7 @@ LONG = (
     "lab02_crowds",
     "lab05_scripts",
     "lab06_linearizability",
+    "lab06_network",
     "lab06_scripts",
     "lab06_service",
 )
