@@ -21,6 +21,7 @@ def pytest_addoption(parser):
 # The files whose tests take long, mostly by waiting.
 LONG = (
     "demo",
+    "lab01_client",
     "lab01_network",
     "lab01_scripts",
     "lab02_crowds",

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.harness import ROOT, wait_until
-from tests.test_lab01_scripts import CLIENT, SERVER, RawClient, saved, unfinished
+from tests.lab01_peers import CLIENT, SERVER, RawClient, saved, unfinished
 
 pytestmark = pytest.mark.ours
 CONTENT = random.Random(1).randbytes(300_000)
@@ -187,9 +187,7 @@ def test_a_session_is_kept_for_a_second_after_a_save_that_took_longer(spawn, fol
     environment = patched(SLOW_DISK.format(rate=2))
     with RawClient(spawn(SERVER, 0, "--dir", folder, env=environment).port()) as client:
         client.start(b"a", 3)
-        client.sock.send(b"d | 1 | abc")
-        client.sock.settimeout(20)
-        assert client.sock.recv(100) == b"a | 2"  # 1.5 s later
+        assert client.ask(b"d | 1 | abc") == b"a | 2"  # 1.5 s later
         pause(0.8)
         assert client.ask(b"d | 1 | abc") == b"a | 2"
         pause(0.8)  # the duplicate is a sign of life, too
@@ -201,16 +199,15 @@ def test_the_absence_of_the_server_is_no_silence_of_its_clients(spawn, folder):
     server = spawn(SERVER, 0, "--dir", folder)
     port = server.port()
     clients = [RawClient(port) for _ in range(5)]
-    for k, client in enumerate(clients):
-        client.start(b"file%d" % k, 2)
+    for client in clients:
+        client.start(b"file", 4)
     server.pause()
     pause(3.5)
     for client in clients:
         client.sock.send(b"d | 1 | ab")
     server.resume()
     for client in clients:
-        client.sock.settimeout(20)
-        assert client.sock.recv(100) == b"a | 2"
+        assert client.ask(b"d | 1 | ab") == b"a | 2"
         client.close()
 
 

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from tests.harness import ROOT, Script, load, resident, spawning, wait_until
+from tests.lab01_peers import CLIENT, SERVER, RawClient, saved, unfinished
 from tests.relays import UdpRelay
-from tests.test_lab01_scripts import CLIENT, SERVER, RawClient, saved, unfinished
 from tests.test_lab01_simulation import transfer
 
 core = load(ROOT / "lab01_udp/stop_and_wait.py")
