@@ -15,7 +15,7 @@ from raft import Raft
 
 COMMIT_TIMEOUT = 2.4  # s for a command until a majority has it; a forwarding follower waits as long
 READ_TIMEOUT = 1.0  # s for a read until a majority has answered
-GATHER_TIME = 0.003  # s
+GATHER_TIME = 0.006  # s
 
 
 class Waiting:
