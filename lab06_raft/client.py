@@ -92,7 +92,7 @@ class Client(cmd.Cmd):
 
     def do_EOF(self, line: str) -> bool:  # noqa: N802  (what cmd makes of Ctrl-D)
         if self.prompt:
-            print()  # nobody has pressed Enter
+            print()  # so that the next line begins at the left
         return True
 
     def do_help(self, line: str) -> None:

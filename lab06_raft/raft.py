@@ -39,7 +39,6 @@ from protocol import (
     AppendEntriesReply,
     AppendEntriesRequest,
     Call,
-    Command,
     InstallSnapshotReply,
     InstallSnapshotRequest,
     Place,
@@ -109,7 +108,6 @@ class Raft:
 
     @property
     def values(self) -> dict[str, str]:
-        """The state after all that is committed."""
         return self.replica.machine.values
 
     # The driver's side: what to send, what to save
@@ -248,22 +246,11 @@ class Raft:
     def _leads_in(self, term: int) -> bool:
         return self.leadership is not None and self.leadership.term == term
 
-    # Clients
-
-    def propose(self, command: Command) -> Place | None:
-        """Append a command to the leader's log, for the next `replicate`, read or heartbeat.
-
-        Return None if too many wait there already.
-        """
-        return self._lead().propose(command)
-
-    def replicate(self) -> None:
-        """Send the leader's new entries."""
-        self._lead().replicate()
+    # Clients; commands go to `leadership`
 
     def start_read(self, now: float) -> Read:
         """Begin a read on the leader, with a round of heartbeats; new entries go with them."""
-        read = self._lead().start_read()
+        read = self.leadership.start_read()
         self.restart_timer(now)
         return read
 
@@ -286,11 +273,6 @@ class Raft:
             self.leadership.compact()
         else:
             self.replica.compact(self.commit_index)
-
-    def _lead(self) -> Leadership:
-        if not self.leadership:
-            raise ValueError("only a leader takes commands and reads")
-        return self.leadership
 
     # Transitions
 

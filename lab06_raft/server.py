@@ -61,7 +61,7 @@ def announcements(before: View, after: View) -> Iterator[str]:
 
 
 class Printer:
-    """Prints lines from a thread of its own: a reader who stops reading stops nothing else."""
+    """Prints lines from a thread of its own: a reader that stops reading stops nothing else."""
 
     def __init__(self):
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -85,7 +85,7 @@ class Printer:
                 data = f"{line}\n".encode()
                 while data:
                     data = data[os.write(sys.stdout.fileno(), data) :]
-        except (OSError, AttributeError):  # nobody reads (any more), as after `| head -1`
+        except (OSError, AttributeError):  # no reader is left, as after `| head -1`
             while self._lines.get() is not None:
                 pass
 

@@ -41,7 +41,8 @@ class Waiting:
 
         None is for a command that is lost, that takes too long, or for which there is no room.
         """
-        place = self.raft.propose(command) if self.raft.leadership else None
+        leadership = self.raft.leadership
+        place = leadership.propose(command) if leadership else None
         if not place:
             return None
         future = self.loop.create_future()
@@ -151,7 +152,7 @@ class Waiting:
             self._reads.append((read, reads))
             self.settle()
         else:
-            self.step(self.raft.replicate)
+            self.step(self.raft.leadership.replicate)
 
     async def _within(self, future: asyncio.Future, timeout: float):
         """Return the future's result, or None after the timeout (cheaper than asyncio.wait)."""

@@ -61,7 +61,7 @@ class Cluster:
         return found
 
     def leader(self, besides: int | None = None, timeout=20.0) -> int:
-        """Wait for a leader whose term nobody has passed; return its number."""
+        """Wait for a leader of the latest term; return its number."""
 
         def leading():
             states = self.states()
@@ -74,7 +74,7 @@ class Cluster:
         return wait_until(leading, "a leader of the latest term", timeout)[0]
 
     def followers(self) -> list[int]:
-        """Wait for a leader whom all the others follow; return the others."""
+        """Wait for a leader that all the others follow; return the others."""
 
         def followed():
             states = sorted(self.states())

@@ -301,10 +301,10 @@ class Cluster:
             command = protocol.Command(
                 self._pick("a", "b"), str(self.written), client_id, max(sequence, 0)
             )
-            if place := leader.propose(command):
+            if place := leader.leadership.propose(command):
                 self.waiting[leader].append((place, protocol.Entry(place.term, *command)))
                 if self.random.random() < 0.7:  # otherwise with the next heartbeat
-                    self.step(leader, leader.replicate)
+                    self.step(leader, leader.leadership.replicate)
 
     def read(self) -> None:
         """Read on a server that thinks it leads: all acknowledged before must then be seen."""
@@ -421,7 +421,7 @@ class Cluster:
         self.sim.after(self.random.uniform(0, 2 * pause), once)
 
     def _agreed(self) -> bool:
-        """One leader whom all follow, all logs alike, all committed and applied."""
+        """One leader that all follow, all logs alike, all committed and applied."""
         servers = list(self.servers.values())
         first = servers[0]
         return len(self._leaders()) == 1 and all(

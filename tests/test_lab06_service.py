@@ -242,7 +242,7 @@ def test_a_line_that_comes_back_with_its_old_connections_dead_is_used_again(star
     follower, *others = [*cluster.followers(), cluster.leader()]
     cluster.isolate(follower)
     cluster.write("k", "1", through=others)
-    cluster.heal(old_connections=False)  # as after a power cut: nobody says that they are gone
+    cluster.heal(old_connections=False)  # as after a power cut: no side is told
     wait_until(lambda: cluster.value(follower, "k") == "1", "the value at the follower", 10)
 
 

@@ -89,8 +89,8 @@ def test_what_is_not_committed_or_not_on_disk_is_not_compacted():
     it, calls = leader(snapshot_after=1)
     for call in calls:
         answer(it, call)
-    it.propose(Command("a", "1"))
-    it.replicate()
+    it.leadership.propose(Command("a", "1"))
+    it.leadership.replicate()
     for call in it.take_outbox():
         answer(it, call)
     assert (it.commit_index, it.log.saved_index) == (2, 1)

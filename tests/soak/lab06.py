@@ -96,13 +96,13 @@ class Chaos:
         threading.Event().wait(self.chance.uniform(0, 1))
 
     def is_led(self, besides):
-        """Tell whether one of the others leads them; who is cut off may be in terms of its own."""
+        """Tell whether one of the others leads them, whatever term a cut-off server is in."""
         states = [state for n, state in enumerate(self.cluster.states()) if n != besides]
         return ("leader", max(term for _, term in states)) in states
 
 
 def leaders_by_term(scripts) -> dict[int, set[str]]:
-    """Return who has said in which term that it leads, of all servers that have ever run."""
+    """Return by term the servers that have said that they lead, of all that have ever run."""
     found = defaultdict(set)
     for script in scripts:
         for line in script.lines:
@@ -157,7 +157,7 @@ def chaos(scale):
 
 
 def idle(scale):
-    """Count the elections that nobody needs while both processors are kept busy by others."""
+    """Count the needless elections while other processes keep both processors busy."""
     with contextlib.ExitStack() as stack:
         spawn = stack.enter_context(spawning())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.harness import ROOT, load, resident
 
 raft = load(ROOT / "lab06_raft/raft.py")
+protocol = load(ROOT / "lab06_raft/protocol.py")
 storage = load(ROOT / "lab06_raft/storage.py")
 BATCH = 100  # commands saved together
 CLIENTS = 50
@@ -36,8 +37,8 @@ def main(folder: Path, count: int) -> None:
     for first in range(0, count, BATCH):
         for n in range(first, first + BATCH):
             session = n % CLIENTS + 1, n // CLIENTS + 1
-            server.propose(raft.Command(f"key{n % 100}", f"value {n}", *session))
-        server.replicate()
+            server.leadership.propose(protocol.Command(f"key{n % 100}", f"value {n}", *session))
+        server.leadership.replicate()
         save(server, disk)
     memory = (resident(os.getpid()) - before) / 1e6
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
