@@ -6,6 +6,8 @@ The protocol is in stop_and_wait.py, its messages are in messages.py.
 
 import argparse
 import contextlib
+import errno
+import io
 import os
 import select
 import signal
@@ -25,6 +27,7 @@ PROGRESS_EVERY = 0.2  # s
 ACK_SIZE = 4096  # bytes: more than any ack has
 READ_AHEAD = 64 << 10  # bytes read from the file at a time
 TRUSTED_SIZE = 4096  # bytes: /proc says 0 of its files, sysfs 4096, whatever they contain
+MAX_UNSIZED = 64 << 20  # bytes of such a file
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -51,10 +54,10 @@ class Progress:
 
 
 class Wire:
-    """A UDP socket that talks with the server alone; raise TransferFailed if it has no such host.
+    """A UDP socket that talks with the server alone; raise TransferFailed if there is no such host.
 
-    Whatever the network reports, that there is no way, no server or that a datagram is too long, is
-    a lost datagram. `trouble` is what it has reported last, since a datagram came through.
+    Whatever the network reports counts as the loss of a datagram: no route, no server, a datagram
+    too long for the path. `trouble` is the last such report, until a datagram comes through.
     """
 
     def __init__(self, host: str, port: int):
@@ -82,18 +85,18 @@ class Wire:
         """Send a datagram, perhaps in vain."""
         try:
             self._sock.send(message)
-        except OSError as error:  # perhaps what has become of an earlier one: it was not sent then
+        except OSError as error:  # a report on an earlier datagram takes the place of a send
             self.trouble = error.strerror
-            self._connect()  # if that was not possible at first
+            self._connect()  # there may have been no route before
             with contextlib.suppress(OSError):
                 self._sock.send(message)
 
-    def receive(self, patience: Callable[[], float]) -> bytes:
-        """Return the next datagram, or b"" if none has come for `patience()` seconds."""
+    def receive(self, patience: Callable[[float], float]) -> bytes:
+        """Return the next datagram, or b"" if none has come for `patience(now)` seconds."""
         try:
             datagram = self._sock.recv(ACK_SIZE)
         except BlockingIOError:
-            select.select([self._sock], [], [], patience())
+            select.select([self._sock], [], [], patience(time.monotonic()))
             return b""
         except OSError as error:
             self.trouble = error.strerror
@@ -123,7 +126,7 @@ def upload(wire: Wire, sender: Sender, file: BinaryIO, progress: Progress) -> No
 
 def await_ack(wire: Wire, sender: Sender) -> None:
     """Return when the awaited ack has come, having sent the message again as often as needed."""
-    while not sender.receive(wire.receive(lambda: sender.patience(time.monotonic()))):
+    while not sender.receive(wire.receive(sender.patience)):
         try:
             again = sender.tick(time.monotonic())
         except TransferFailed as failure:
@@ -148,15 +151,12 @@ def open_file(path: str) -> BinaryIO:
 
 
 def whole(file: BinaryIO) -> BinaryIO:
-    """Return a copy of a file that may be longer or shorter than the system says."""
-    from tempfile import SpooledTemporaryFile  # takes longer to import than all the rest
-
-    copy = SpooledTemporaryFile(READ_AHEAD)  # noqa: SIM115
+    """Return a copy in memory of a file that may be longer or shorter than the system says."""
     with file:
-        while data := file.read(READ_AHEAD):
-            copy.write(data)
-    copy.seek(0)
-    return copy
+        data = file.read(MAX_UNSIZED + 1) or b""
+    if len(data) > MAX_UNSIZED:
+        raise OSError(errno.EFBIG, "the system does not say how long it is")
+    return io.BytesIO(data)
 
 
 def parse_name(text: str) -> str:

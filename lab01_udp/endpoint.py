@@ -16,8 +16,6 @@ from messages import MAX_DATAGRAM
 RECEIVE_BUFFER = 4 << 20  # bytes: one datagram each of 64 clients, where the system allows that
 UNKNOWN_MTU = 1500  # bytes: Ethernet
 
-Client = tuple[tuple, bytes]  # its socket address; on a wildcard address what it has asked, packed
-
 
 class Family(NamedTuple):
     """What differs between IPv4 and IPv6."""
@@ -68,34 +66,35 @@ class Endpoint:
             raise
         self.port: int = self._sock.getsockname()[1]
 
-    def receive(self, size: int) -> tuple[bytes, Client]:
-        """Return the next datagram, cut off at `size` bytes; raise BlockingIOError if none came."""
+    def receive(self, size: int) -> tuple[bytes, tuple, bytes]:
+        """Return (datagram, client's address, what `send` needs to answer from the asked address).
+
+        The datagram is cut off at `size` bytes. Raise BlockingIOError if none came.
+        """
         if not self._wildcard:
-            datagram, address = self._sock.recvfrom(size)
-            return datagram, (address, b"")
+            datagram, client = self._sock.recvfrom(size)
+            return datagram, client, b""
         space = socket.CMSG_SPACE(PKTINFO_SIZE)
-        datagram, control, _, address = self._sock.recvmsg(size, space)
+        datagram, control, _, client = self._sock.recvmsg(size, space)
         pktinfo = control[0][2] if control else b""
         answer = bytearray(len(pktinfo))
         answer[self._family.asked] = pktinfo[self._family.asked]
-        return datagram, (address, bytes(answer))
+        return datagram, client, answer
 
-    def send(self, datagram: bytes, client: Client) -> None:
+    def send(self, datagram: bytes, client: tuple, asked: bytes) -> None:
         """Answer a client; raise OSError if that cannot be done."""
-        address, pktinfo = client
-        if pktinfo:
-            control = [(self._family.level, self._family.pktinfo, pktinfo)]
-            self._sock.sendmsg([datagram], control, 0, address)
+        if asked:
+            control = [(self._family.level, self._family.pktinfo, asked)]
+            self._sock.sendmsg([datagram], control, 0, client)
         else:
-            self._sock.sendto(datagram, address)
+            self._sock.sendto(datagram, client)
 
     def close(self) -> None:
         self._sock.close()
 
 
-def path_buf_size(client: Client) -> int:
-    """Return the bytes that a datagram from a client can carry unfragmented, as far as known."""
-    address, _ = client
+def path_buf_size(address: tuple) -> int:
+    """Return the bytes that a datagram from `address` can carry unfragmented, as far as known."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     level, path_mtu, headers, *_ = FAMILIES[family]
     mtu = UNKNOWN_MTU

@@ -15,35 +15,35 @@ import sys
 import time
 from typing import TextIO
 
-from endpoint import Client, Endpoint, path_buf_size
+from endpoint import Endpoint, path_buf_size
 from files import Folder
 from messages import MAX_DATAGRAM, Refused
 from stop_and_wait import MAX_SESSIONS, Receiver
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-TICK = 0.2  # s: how late a session may be found to have expired
+TICK = 0.1  # s: how late a session may be found to have expired
 
 
 class ListeningClock:
-    """Tells the seconds for which the server has listened.
+    """Tells for how many seconds the server has listened.
 
-    While it was busy with a slow disk, or suspended, no client could be heard: that is not their
-    silence. A gap between two looks therefore counts as one TICK at most.
+    While it waits for a slow disk, or is suspended, it hears no client, and they are not to blame.
+    So the time between two looks counts as one TICK at most.
     """
 
     def __init__(self):
-        self._listened = 0.0
+        self.listened = 0.0  # s, at the last look
         self._looked_at = time.monotonic()
 
     def now(self) -> float:
         now = time.monotonic()
-        self._listened += min(now - self._looked_at, TICK)
+        self.listened += min(now - self._looked_at, TICK)
         self._looked_at = now
-        return self._listened
+        return self.listened
 
 
 def say(line: str, file: TextIO | None = None) -> None:
-    """Write a line to stdout or `file`, if that takes it now: we do not stop for one."""
+    """Write a line to stdout or `file` if it can be written at once: no client waits for it."""
     file = file or sys.stdout
     with contextlib.suppress(OSError):
         if select.select([], [file], [], 0)[1]:
@@ -56,24 +56,19 @@ def serve(endpoint: Endpoint, receiver: Receiver, signals: list[int]) -> None:
     expired_at = 0.0  # when that was last looked into
     while not signals:
         try:
-            datagram, client = endpoint.receive(receiver.largest + 1)
-            endpoint.send(receiver.receive(datagram, client, clock.now()), client)
+            datagram, client, asked = endpoint.receive(receiver.largest + 1)
+            endpoint.send(receiver.receive(datagram, client, clock.now()), client, asked)
         except BlockingIOError:
-            pass  # nothing came for TICK seconds
+            clock.now()  # nothing came for TICK seconds
         except Refused as reason:
-            say(f"{name(client)}: refused: {reason}", sys.stderr)
+            say(f"{client[0]}:{client[1]}: refused: {reason}", sys.stderr)
         except OSError as error:  # of the answer: a client that cannot be reached
             say(f"cannot answer: {error}", sys.stderr)
-        if (now := clock.now()) - expired_at >= TICK:
-            expired_at = now
-            # A TICK less: so much may be the time of a sync, in which nothing could be heard.
-            for session in receiver.expire(now - TICK):
+        if clock.listened - expired_at >= TICK:
+            expired_at = clock.listened
+            # A TICK less: that much of the time may have gone into a save.
+            for session in receiver.expire(clock.listened - TICK):
                 say(f"{session.start.filename}: abandoned, the client is silent", sys.stderr)
-
-
-def name(client: Client) -> str:
-    host, port = client[0][:2]
-    return f"{host}:{port}"
 
 
 def allow_open_files(count: int) -> None:

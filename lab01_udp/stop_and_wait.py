@@ -174,7 +174,7 @@ class Session:
 
 
 class Receiver:
-    """All sessions of the server, by client address, the longest silent one first.
+    """All sessions of the server, by client address.
 
     Args:
         create: makes the Upload for a file name and size, or raises OSError.
@@ -204,7 +204,7 @@ class Receiver:
             self.abandon(address)
             self._make_room(now)
             session = self._open(start, address, now)
-        self._heard(session, address, now)
+        session.heard_at = now
         return encode_ack(start.seqno0 + 1, start.delimiter, session.buf_size)
 
     def _open(self, start: Start, address: Hashable, now: float) -> Session:
@@ -224,8 +224,8 @@ class Receiver:
         """Let the longest silent session go if there are too many; an honest client speaks."""
         if len(self.sessions) < MAX_SESSIONS:
             return
-        address, session = next(iter(self.sessions.items()))
-        if now - session.heard_at < EVICT_AFTER:
+        address = min(self.sessions, key=lambda address: self.sessions[address].heard_at)
+        if now - self.sessions[address].heard_at < EVICT_AFTER:
             raise Refused(f"more than {MAX_SESSIONS} sessions")
         self.abandon(address)
 
@@ -238,7 +238,7 @@ class Receiver:
             raise Refused(f"a datagram longer than the buf_size of {session.buf_size}")
         if seqno == session.next_seqno and not session.finished:
             self._append(session, address, data)
-        self._heard(session, address, now)
+        session.heard_at = now
         return encode_ack(session.next_seqno, session.start.delimiter)
 
     def _append(self, session: Session, address: Hashable, data: bytes) -> None:
@@ -265,10 +265,6 @@ class Receiver:
         self.abandon(address)
         raise Refused(f"{session.start.filename}: {error.strerror or error}") from error
 
-    def _heard(self, session: Session, address: Hashable, now: float) -> None:
-        session.heard_at = now
-        self.sessions[address] = self.sessions.pop(address)  # the last of them
-
     def abandon(self, address: Hashable) -> None:
         """Forget the session of this client, if any, and remove an unfinished file."""
         session = self.sessions.pop(address, None)
@@ -277,13 +273,11 @@ class Receiver:
 
     def expire(self, now: float) -> list[Session]:
         """Remove every session that was silent for too long; return those that were unfinished."""
-        expired = {}
-        for address, session in self.sessions.items():
-            silence = now - session.heard_at
-            if silence <= KEEP_FINISHED:
-                break  # all others have been heard later
-            if session.finished or silence > ABANDON_AFTER:
-                expired[address] = session
+        expired = {
+            address: session
+            for address, session in self.sessions.items()
+            if now - session.heard_at > (KEEP_FINISHED if session.finished else ABANDON_AFTER)
+        }
         for address in expired:
             self.abandon(address)
         return [session for session in expired.values() if not session.finished]

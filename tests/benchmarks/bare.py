@@ -18,7 +18,7 @@ PROGRAMS = {}
 
 
 def program(function):
-    """Make a function one of the programs; its arguments are integers."""
+    """Make a function one of the programs; its arguments are integers or paths."""
     PROGRAMS[function.__name__.replace("_", "-")] = function
     return function
 
@@ -51,6 +51,35 @@ def udp_client(port: int, count: int, size: int) -> None:
         for _ in range(count):
             sock.sendto(datagram, server)
             sock.recvfrom(4096)
+        print(f"in {time.perf_counter() - begun:.6f} s", flush=True)
+
+
+@program
+def udp_file_server(path: str) -> None:
+    """The same, and write them to a file, which an empty datagram begins anew."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        ready(sock.getsockname()[1])
+        file = None
+        while True:
+            datagram, address = sock.recvfrom(65536)
+            if datagram:
+                file.write(datagram)
+            else:
+                file = open(path, "wb")  # noqa: SIM115
+            sock.sendto(b"a | 1", address)
+
+
+@program
+def udp_file_client(port: int, size: int, path: str) -> None:
+    """Send a file in datagrams, each when the one before is acknowledged."""
+    server = (HOST, port)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, open(path, "rb") as file:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
+        begun = time.perf_counter()
+        sock.sendto(b"", server)
+        while sock.recvfrom(4096) and (data := file.read(size)):
+            sock.sendto(data, server)
         print(f"in {time.perf_counter() - begun:.6f} s", flush=True)
 
 
@@ -297,4 +326,4 @@ def _serve_aio(grpc, services, servicer) -> None:
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    PROGRAMS[name](*map(int, arguments))
+    PROGRAMS[name](*(int(text) if text.isdigit() else text for text in arguments))

@@ -25,6 +25,7 @@ LOSSES = {0.01: 400, 0.05: 60, 0.20: 12}
 SEED = 3
 MESSAGES = 20_000
 BARE_NAME = "bare datagrams"
+FILES_NAME = "bare datagrams, files"
 OPTIMUM = "0.5 s for each loss"
 
 stop_and_wait = load(ROOT / "lab01_udp/stop_and_wait.py")
@@ -44,7 +45,7 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
             {"ours": protocol_time, BARE_NAME: lambda: bare_time(port)},
         )
     with one_core(), folder(memory) as place:
-        goals = [Goal(BARE_NAME, 0.75), Goal("tftpy", 1.0)]
+        goals = [Goal(FILES_NAME, 0.75), Goal("tftpy", 1.0)]
         yield from uploads(place, 1024, 1024, f"buf_size 1024, files on {kind}", goals)
         goals = [Goal(BARE_NAME, 0.3), *ahead]
         yield from uploads(place, LARGEST, TFTP_MAX, f"buf_size {LARGEST}, files on {kind}", goals)
@@ -97,6 +98,7 @@ def uploads(place: Path, buf_size: int, blksize: int, what: str, goals: list[Goa
         contestants = {
             "ours": ours(stack, place, source, buf_size),
             BARE_NAME: bare(stack, buf_size),
+            FILES_NAME: bare_with_files(stack, place, source, buf_size),
             **peers,
         }
         fresh = {name: afresh(place, contestant) for name, contestant in contestants.items()}
@@ -131,6 +133,13 @@ def bare(stack: contextlib.ExitStack, buf_size: int) -> Contestant:
     port = serving(stack, BARE, "udp-server")
     payload = buf_size - len(b"d | 12345 | ")
     return lambda: rate(BARE, "udp-client", port, -(-SIZE // payload), buf_size)
+
+
+def bare_with_files(stack: contextlib.ExitStack, place: Path, source: Path, buf_size: int):
+    """Return what sends the same file in as many datagrams, with nothing else around it."""
+    port = serving(stack, BARE, "udp-file-server", place / "bare")
+    payload = buf_size - len(b"d | 12345 | ")
+    return lambda: rate(BARE, "udp-file-client", port, payload, source)
 
 
 def rate(client: Path, *arguments, **options) -> float:
