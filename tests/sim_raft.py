@@ -108,11 +108,19 @@ def _after(values: dict, sessions: dict, entry) -> tuple[dict, dict]:
     return (values | {entry.key: entry.value} if entry.key else values), sessions
 
 
+def state(server) -> tuple:
+    """Return what differs when a step has changed something that `Properties` looks at."""
+    log = server.log
+    ends = (log.snapshot_index, log.last_index, log.last_term, server.commit_index)
+    return (server.current_term, bool(server.leadership), *ends)
+
+
 class History:
     """What `Properties` knows of a server at one instant."""
 
     def __init__(self, server):
         log = server.log
+        self.state = state(server)
         self.leads = bool(server.leadership)
         self.commit_index = server.commit_index
         self.start = log.snapshot_index
@@ -158,6 +166,7 @@ class Cluster:
         self.properties = Properties()
         self.disks = {member: raft.Saved() for member in self.members}
         self.servers: dict = {}
+        self.histories: dict = {}  # server -> History after its last step
         self.saving: dict = {}  # server -> Saving, while it saves
         self.held: dict[int, list] = {}  # of a stopped server: what waits in its sockets
         self.asleep: set[int] = set()  # of those: whose timer is not looked at
@@ -181,6 +190,7 @@ class Cluster:
             member, self.members, new_timeout, self.sim.now, saved, self.limits
         )
         self.servers[member] = server
+        self.histories[server] = History(server)
         self.waiting[server] = []
         self.net.attach(member, lambda source, message: self._receive(member, source, message))
         self._wake(server)
@@ -196,11 +206,12 @@ class Cluster:
 
         `reply` is called with the result when it may leave.
         """
-        before = History(server)
+        before = self.histories[server]
         result = action()
         if server.is_unsaved and server not in self.saving:
             self._save(server)
-        self.properties.check(server, before)
+        if state(server) != before.state:
+            self.properties.check(server, before)
         if server.leadership and not before.leads:
             self._elected(server)
         for call in server.take_outbox():
@@ -210,6 +221,8 @@ class Cluster:
         self._when_saved(server, lambda: reply(result))
         self._settle(server)
         server.compact()
+        if state(server) != before.state:
+            self.histories[server] = History(server)
         return result
 
     def _save(self, server) -> None:

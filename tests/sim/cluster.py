@@ -18,7 +18,7 @@ from tests.sim.clients import KEYS, Client
 from tests.sim.disk import Disk
 from tests.sim.loop import Ended, Loop, World
 from tests.sim.network import Line, Network, grpc, messages, server
-from tests.sim_raft import History, Properties, Violation
+from tests.sim_raft import History, Properties, Violation, state
 
 FAULTY = 4.0  # s of virtual time with faults
 CALM = 5.0  # s without, at most, until all must agree
@@ -32,22 +32,17 @@ class Watched(server.Raft):
 
     def observe_with(self, properties: Properties, errors: list[str]) -> None:
         self._properties, self._errors = properties, errors
-        self._before, self._seen = History(self), self._state()
+        self._before = History(self)
 
     def compact(self) -> None:
-        if self._state() != self._seen:
+        if state(self) != self._before.state:
             try:
                 self._properties.check(self, self._before)
             except Violation as error:
                 self._errors.append(str(error))
         super().compact()
-        if self._state() != self._seen:
-            self._before, self._seen = History(self), self._state()
-
-    def _state(self) -> tuple:
-        log = self.log
-        ends = (log.snapshot_index, log.last_index, log.last_term, self.commit_index)
-        return (self.current_term, bool(self.leadership), *ends)
+        if state(self) != self._before.state:
+            self._before = History(self)
 
 
 class Process:
