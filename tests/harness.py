@@ -11,6 +11,7 @@ Every process carries MARK in its environment, by which `leftovers` finds even o
 import codecs
 import contextlib
 import fcntl
+import functools
 import importlib
 import os
 import random
@@ -94,12 +95,12 @@ class Ports:
         return True
 
 
-_ports = Ports()
+_ports = functools.cache(Ports)  # at the first use: it opens a file for writing
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """Return a port of 127.0.0.1 that is free, and for nobody but the caller."""
-    return _ports.take(kind)
+    return _ports().take(kind)
 
 
 def listens(port: int) -> bool:
@@ -173,6 +174,8 @@ class Script:
         interpreter: what runs the script; () if it is a program of its own.
     """
 
+    popen = staticmethod(subprocess.Popen)
+
     def __init__(
         self,
         path: Path,
@@ -199,7 +202,7 @@ class Script:
         else:
             pipe = subprocess.PIPE
             files = {"stdin": pipe, "stdout": pipe, "stderr": pipe}
-        self.process = subprocess.Popen(
+        self.process = self.popen(
             self.command,
             cwd=cwd or path.parent,
             env=environment,

@@ -540,7 +540,7 @@ def test_free_port_gives_each_port_once_and_to_one_process_only():
     assert len(set(ports)) == 500
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", ports[0]))
-    again = f"from tests.harness import _ports; print([p for p in {ports} if _ports._lock(p)])"
+    again = f"from tests.harness import _ports; print([p for p in {ports} if _ports()._lock(p)])"
     assert python("-c", again) == "[]\n"
 
 

@@ -1,0 +1,199 @@
+"""Lab 3, ZeroMQ: all four programs together, then mixed with the reference."""
+
+import re
+import socket
+import time
+
+from tests.grading import primes
+from tests.grading.scene import TCP_ESTABLISHED, Loss, Program, Scene, check, sockets
+
+CLIENT_INPUTS, CLIENT_OUTPUTS, WORKER_INPUTS, WORKER_OUTPUTS = PORTS = 5555, 5556, 5557, 5558
+JOIN_TIME = 0.7  # s from a connection until a subscription has arrived: a person takes longer
+WORKERS = "prime", "gcd"
+
+
+def start_server(scene: Scene, ours: bool = False) -> Program:
+    start = scene.start_ours if ours else scene.start
+    server = start("server", *map(scene.port, PORTS))
+    for port in PORTS:
+        scene.wait_for_port(server, port)
+    return server
+
+
+def join(scene: Scene, role: str, ours: bool = False) -> Program:
+    """Start a worker or client, and wait until it is connected to both its sockets."""
+    ports = PORTS[2:] if role in WORKERS else PORTS[:2]
+    before = [sockets(scene.port(port), socket.SOCK_STREAM, TCP_ESTABLISHED) for port in ports]
+    start = scene.start_ours if ours else scene.start
+    program = start(role, *map(scene.port, ports))
+
+    def connected() -> bool:
+        now = [sockets(scene.port(port), socket.SOCK_STREAM, TCP_ESTABLISHED) for port in ports]
+        return all(x > y for x, y in zip(now, before, strict=True)) or not program.running
+
+    scene.until(connected, f"{program.title} connects to the ports {ports}", 20, program)
+    check(program.running, f"{program.title} keeps running", program.tail())
+    time.sleep(JOIN_TIME)
+    return program
+
+
+def start_all(scene: Scene) -> Program:
+    """Start the server, both workers and a client; return the client."""
+    start_server(scene)
+    for role in WORKERS:
+        join(scene, role)
+    return join(scene, "client")
+
+
+def line(text: str) -> str:
+    """Return a pattern for this answer somewhere in the output."""
+    return rf"(?<![\w-]){re.escape(text)}(?!\d)"
+
+
+def expect_answer(client: Program, command: str, answer: str, timeout: float = 15) -> None:
+    client.ask(command, line(answer), f"the answer: {answer}", timeout)
+
+
+def expect_verdicts(client: Program, numbers: list[int]) -> None:
+    for number in numbers:
+        expect_answer(client, f"isprime {number}", primes.sentence(number))
+
+
+def gate(scene: Scene) -> None:
+    """All four programs run, and one of two commands is answered."""
+    client = start_all(scene)
+    try:
+        client.ask("isprime 7", r"7 is", "an answer to isprime 7", 8)
+    except Loss:
+        client.ask("gcd 12 18", r"12\D+18\D+6", "an answer to isprime 7 or to gcd 12 18", 8)
+
+
+def isprime_is_answered(scene: Scene) -> None:
+    expect_verdicts(start_all(scene), [17, 7919])
+
+
+def not_prime_is_answered(scene: Scene) -> None:
+    expect_verdicts(start_all(scene), [15, 7917])
+
+
+def small_numbers_and_squares_are_right(scene: Scene) -> None:
+    expect_verdicts(start_all(scene), [2, 3, 4, 9, 25, 49, 121, 97])
+
+
+def one_is_not_prime(scene: Scene) -> None:
+    expect_verdicts(start_all(scene), [7, 1])
+
+
+def gcd_is_answered(scene: Scene) -> None:
+    client = start_all(scene)
+    for a, b, c in ((12, 18, 6), (17, 5, 1), (100, 75, 25)):
+        expect_answer(client, f"gcd {a} {b}", f"gcd for {a} {b} is {c}")
+
+
+def gcd_takes_any_two_integers(scene: Scene) -> None:
+    client = start_all(scene)
+    for a, b, c in ((-12, 18, 6), (12, -18, 6), (0, 5, 5), (8, 8, 8)):
+        expect_answer(client, f"gcd {a} {b}", f"gcd for {a} {b} is {c}")
+
+
+def every_client_gets_the_answer(scene: Scene) -> None:
+    first = start_all(scene)
+    second = join(scene, "client")
+    expect_answer(first, "isprime 17", "17 is prime")
+    begin = second.out_stream.cursor
+    scene.note_step("press Enter in the second client")
+    deadline = time.monotonic() + 10
+    while not re.search(line("17 is prime"), second.out[begin:]):
+        if time.monotonic() > deadline:
+            raise Loss(
+                "the second client prints what comes from client_outputs: 17 is prime",
+                second.tail(),
+            )
+        second.type("")
+        time.sleep(0.2)
+    expect_answer(second, "gcd 12 18", "gcd for 12 18 is 6")
+
+
+def a_line_without_a_worker_blocks_nothing(scene: Scene) -> None:
+    start_server(scene)
+    join(scene, "prime")
+    client = join(scene, "client")
+    scene.note_step("gcd is not running")
+    client.answer("gcd 12 18", timeout=2)
+    expect_verdicts(client, [17, 15])
+
+
+def other_lines_change_nothing(scene: Scene) -> None:
+    client = start_all(scene)
+    for text in ("hello", "isprime", "isprime abc", "gcd 5", "gcd a b", "isprime 5 7 x"):
+        client.answer(text, timeout=0.8)
+        time.sleep(0.1)
+    expect_verdicts(client, [17])
+    expect_answer(client, "gcd 12 18", "gcd for 12 18 is 6")
+
+
+def many_commands_in_a_row(scene: Scene) -> None:
+    client = start_all(scene)
+    for k in range(10):
+        expect_verdicts(client, [101 + 2 * k])
+        expect_answer(
+            client,
+            f"gcd {30 + k} 15",
+            f"gcd for {30 + k} 15 is {[15, 1, 1, 3, 1, 5, 3, 1, 1, 3][k]}",
+        )
+
+
+def two_clients_ask_in_turns(scene: Scene) -> None:
+    clients = [start_all(scene), join(scene, "client")]
+    for k in range(6):
+        expect_verdicts(clients[k % 2], [201 + k])
+
+
+def workers_may_come_last(scene: Scene) -> None:
+    start_server(scene)
+    client = join(scene, "client")
+    for role in WORKERS:
+        join(scene, role)
+    expect_verdicts(client, [17])
+    expect_answer(client, "gcd 12 18", "gcd for 12 18 is 6")
+
+
+def each_worker_keeps_to_its_own(scene: Scene) -> None:
+    start_server(scene)
+    prime = join(scene, "prime")
+    client = join(scene, "client")
+    out = client.answer("gcd 12 18", timeout=3) + client.answer("", timeout=0.6)
+    check(not re.search(r"gcd for|\bis (not )?prime", out), "prime answers no gcd", client.tail())
+    scene.note_step("end prime, start gcd")
+    prime.kill()
+    join(scene, "gcd")
+    out = client.answer("isprime 17", timeout=3) + client.answer("", timeout=0.6)
+    check(
+        not re.search(r"gcd for|17 is (not )?prime", out), "gcd answers no isprime", client.tail()
+    )
+    expect_answer(client, "gcd 12 18", "gcd for 12 18 is 6")
+
+
+def workers_work_with_the_reference(scene: Scene) -> None:
+    start_server(scene, ours=True)
+    for role in WORKERS:
+        join(scene, role)
+    client = join(scene, "client", ours=True)
+    expect_verdicts(client, [17])
+    expect_answer(client, "gcd 12 18", "gcd for 12 18 is 6")
+
+
+def client_works_with_the_reference(scene: Scene) -> None:
+    start_server(scene, ours=True)
+    for role in WORKERS:
+        join(scene, role, ours=True)
+    client = join(scene, "client")
+    expect_verdicts(client, [17])
+
+
+def server_works_with_the_reference(scene: Scene) -> None:
+    start_server(scene)
+    for role in WORKERS:
+        join(scene, role, ours=True)
+    client = join(scene, "client", ours=True)
+    expect_verdicts(client, [17])

@@ -1,0 +1,244 @@
+"""Lab 6, leader election of Raft: whole clusters, and single servers among the judge's.
+
+Where a single server is under test, the judge plays its peers: through the submission's own .proto
+it asks for votes, sends heartbeats, and answers what the server asks of others.
+"""
+
+import contextlib
+import re
+import time
+from concurrent import futures
+
+import grpc
+from google.protobuf import message_factory
+
+from tests.grading.protos import Caller, fill, unfold
+from tests.grading.scene import Loss, Program, Scene, Unsafe, check
+
+FIRST_PORT = 50000
+HEARTBEAT = 0.050  # s
+ELECTION_TIME = 5.0  # s within which a majority surely elects; the mean is 0.3 s
+STATE = re.compile(r"I am a (follower|candidate|leader)\.?,?\s*Term:?\s*(\d+)", re.I)
+# The place in a log (index, term) that goes with a message, where the submission has one: of an
+# empty log, however it counts, or of one that is as good as any.
+LOGS = (0, 0), (-1, -1), (0, -1), (-1, 0), (1000, 1000)
+NAMES = {
+    "vote": "RequestVote",
+    "append": "AppendEntries",
+    "leader": "GetLeader",
+    "suspend": "Suspend",
+}
+
+
+class Cluster:
+    """Servers of one configuration, and what they have printed."""
+
+    def __init__(self, scene: Scene, size: int, running: int | None = None):
+        self.scene = scene
+        self.addresses = [("127.0.0.1", scene.port(FIRST_PORT + i)) for i in range(size)]
+        self._configure()
+        self.servers = {
+            i: scene.start("server", i) for i in range(size if running is None else running)
+        }
+        for i, server in self.servers.items():
+            scene.wait_for_port(server, FIRST_PORT + i)
+        self.clients: dict[int, Program] = {}
+
+    def _configure(self) -> None:
+        """Write config.conf, with a last line end if the submission's own has one."""
+        folder = (self.scene.folder / self.scene.scripts["server"]).parent
+        own = [p for p in folder.iterdir() if p.name.lower() == "config.conf"]
+        text = "\n".join(f"{i} {host} {port}" for i, (host, port) in enumerate(self.addresses))
+        newline = "\n" if not own or own[0].read_bytes().endswith(b"\n") else ""
+        for name in {"config.conf", *(p.name for p in own)}:
+            (folder / name).write_text(text + newline)
+        self.scene.note_step(
+            f"write config.conf with {len(self.addresses)} servers from 127.0.0.1:50000 on"
+        )
+
+    def states(self, i: int) -> list[tuple[str, int]]:
+        """Return the (state, term) that a server has printed, in order."""
+        return [(state.lower(), int(term)) for state, term in STATE.findall(self.servers[i].out)]
+
+    def state(self, i: int) -> tuple[str, int]:
+        """Return a server's last state and term."""
+        return (self.states(i) or [("", -1)])[-1]
+
+    def leader(self, among=None, timeout: float = ELECTION_TIME, above: int = -1) -> int:
+        """Wait until one of these servers leads, in a term above this; return its id."""
+        among = list(self.servers if among is None else among)
+        self.scene.note_step("wait for a leader")
+
+        def leading() -> list[int]:
+            states = {i: self.state(i) for i in among}
+            top = max(term for _, term in states.values())
+            return [i for i, state in states.items() if state == ("leader", top) and top > above]
+
+        expected = "a leader is elected: I am a leader. Term: ..."
+        self.scene.until(leading, expected, timeout, *(self.servers[i] for i in among))
+        found = leading() or self.scene.until(leading, expected, timeout, *self.servers.values())
+        self.check_safety()
+        return found[0]
+
+    def check_safety(self) -> None:
+        """Raise Loss if two servers have led in one term: then no test of elections holds."""
+        leaders: dict[int, set[int]] = {}
+        for i in self.servers:
+            for state, term in self.states(i):
+                if state == "leader":
+                    leaders.setdefault(term, set()).add(i)
+        for term, several in leaders.items():
+            if len(several) > 1:
+                raise Unsafe(
+                    "one leader in a term at the most",
+                    f"two leaders in term {term}: the servers {sorted(several)}",
+                )
+
+    def client(self, i: int) -> Program:
+        """Return a client that is connected to this server; both ways of writing it are tried."""
+        if i not in self.clients:
+            client = self.clients[i] = self.scene.start("client")
+            time.sleep(0.4)
+            host, port = self.addresses[i]
+            client.answer(f"connect {host} {port}", timeout=1.5)
+            probe = client.answer("getleader", timeout=2.5)
+            if not re.search(rf":{FIRST_PORT // 10}\d|\d+ +\S+:\d+", probe) or not client.running:
+                if not client.running:
+                    client = self.clients[i] = self.scene.start("client")
+                    time.sleep(0.4)
+                client.answer(f"connect {host}:{port}", timeout=1.5)
+        return self.clients[i]
+
+    def reported_leader(self, i: int) -> tuple[int, str]:
+        """Return the (id, port) that getleader prints, asked at a server."""
+        text = self.client(i).answer("getleader", timeout=4)
+        found = re.findall(r"(?<![\d.:])(\d+)\b[\s:,]+(?:[\d.]+|localhost):(\d+)", text)
+        check(found, "the leader: `id address:port`", f"{text.strip()}\n{self.client(i).tail()}")
+        return int(found[-1][0]), int(found[-1][1])
+
+    def suspend(self, i: int, seconds: int) -> None:
+        """Make a server sleep, through its client."""
+        client = self.client(i)
+        self.scene.note_step(f"suspend {seconds}, at server {i}")
+        client.type(f"suspend {seconds}")
+        self.servers[i].expect(r"(?i)sleeping", f"Sleeping for {seconds} seconds", 5)
+
+
+class Peers:
+    """The judge as the other servers of a configuration, on their ports.
+
+    Args:
+        vote: what they answer to RequestVote: (term or None for the candidate's, result).
+        append: the same for AppendEntries.
+        count: how many of the peers run; the others are unreachable.
+    """
+
+    def __init__(self, scene: Scene, count: int, vote=(None, False), append=(None, True)):
+        self.answers = {"vote": vote, "append": append}
+        self.asked: list[tuple[float, str, int, list]] = []  # time, kind, peer, values
+        self.scene = scene
+        for peer in range(1, count + 1):
+            pool = futures.ThreadPoolExecutor(8)
+            server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+            server.add_generic_rpc_handlers(tuple(self._handlers(peer)))
+            server.add_insecure_port(f"127.0.0.1:{scene.port(FIRST_PORT + peer)}")
+            server.start()
+            scene.callback(lambda server=server: server.stop(0))
+
+    def _handlers(self, peer: int):
+        by_service: dict[str, dict] = {}
+        for kind in ("vote", "append"):
+            method = described(self.scene, kind)
+            by_service.setdefault(method.containing_service.full_name, {})[method.name] = (
+                grpc.unary_unary_rpc_method_handler(
+                    lambda request, context, kind=kind, method=method: self._answer(
+                        kind, peer, method, request
+                    ),
+                    message_factory.GetMessageClass(method.input_type).FromString,
+                    lambda message: message.SerializeToString(),
+                )
+            )
+        return [
+            grpc.method_handlers_generic_handler(name, methods)
+            for name, methods in by_service.items()
+        ]
+
+    def _answer(self, kind: str, peer: int, method, request):
+        values = unfold(request)
+        self.asked.append((time.monotonic(), kind, peer, values))
+        term, result = self.answers[kind]
+        return fill(method.output_type, [values[0] if term is None else term, result])
+
+    def of(self, kind: str, since: float = 0.0, peer: int | None = None) -> list[tuple[float, int]]:
+        """Return (time, term) of the calls of this kind so far."""
+        return [
+            (at, values[0])
+            for at, what, who, values in list(self.asked)
+            if what == kind and at >= since and peer in (None, who)
+        ]
+
+
+def described(scene: Scene, kind: str):
+    """Return the method of this kind; raise Loss if the .proto has none."""
+    method = scene.services.find(kind)
+    names = [m.name for m in scene.services.methods]
+    check(method, f"the RPC {NAMES[kind]}", f"the RPCs {names} {scene.services.complaint}")
+    return method
+
+
+class Lone:
+    """One running server of a configuration, which the judge calls as its peers would."""
+
+    def __init__(self, scene: Scene, size: int = 3):
+        self.scene = scene
+        self.cluster = Cluster(scene, size, running=1)
+        self.server = self.cluster.servers[0]
+        self.log = LOGS[0]
+        host, port = self.cluster.addresses[0]
+        self.caller = scene.enter_context(contextlib.closing(Caller(f"{host}:{port}")))
+
+    def vote(self, term: int, candidate: int) -> tuple[int, bool]:
+        """Ask for a vote; return (term, result)."""
+        return self._call("vote", term, candidate)
+
+    def heartbeat(self, term: int, leader: int) -> tuple[int, bool]:
+        """Send an AppendEntries without entries; return (term, success)."""
+        return self._call("append", term, leader)
+
+    def win_vote(self, term: int, candidate: int) -> int:
+        """Ask for a vote in this term; return the term. Where there is a log, find a place in it."""
+        return self._until_taken(
+            "vote", term, candidate, lambda asked, reply: reply == (asked, True)
+        )
+
+    def lead(self, term: int, leader: int) -> int:
+        """Be the leader of this term; return the term."""
+        return self._until_taken("append", term, leader, lambda asked, reply: reply[0] == asked)
+
+    def _until_taken(self, kind: str, term: int, who: int, taken) -> int:
+        """Make a call, each time for a higher term, until it has the reply that it should have."""
+        seen = ""
+        for step, self.log in enumerate(LOGS):
+            try:
+                reply = self._call(kind, term + step, who)
+                seen = f"{reply[0]}, {reply[1]}"
+            except Loss as loss:
+                seen, reply = seen or loss.seen, None
+            if reply and taken(term + step, reply):
+                return term + step
+        wanted = f"{term}, True" if kind == "vote" else f"the term {term}"
+        raise Loss(f"{NAMES[kind]}({term}, {who}) returns {wanted}", seen)
+
+    def _call(self, kind: str, term: int, who: int) -> tuple[int, bool]:
+        name = f"{NAMES[kind]}({term}, {who})"
+        try:
+            method = described(self.scene, kind)
+            values = self.caller.call(method, term, who, *self.log, timeout=3)
+        except grpc.RpcError as error:
+            seen = f"{error.code().name}\n{self.server.tail()}"
+            raise Loss(f"an answer to {name}", seen) from None
+        numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
+        results = [v for v in values if isinstance(v, bool)] or numbers[1:]
+        check(numbers and results, f"{name} returns a term and a result", repr(values))
+        self.scene.note_step(f"{name} returned {numbers[0]}, {bool(results[0])}")
+        return numbers[0], bool(results[0])

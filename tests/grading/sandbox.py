@@ -1,0 +1,333 @@
+"""A sandbox for programs of strangers: one test runs in it, and all that it started ends with it.
+
+    answer = run({"path": ..., "lab": 1, ...}, seconds=60)         # outside: a process of its own
+    with Sandbox(job) as sandbox:                                  # inside it: inside.py
+        Script(path, *args, interpreter=sandbox.interpreter)
+
+On Linux a test has its own network, process and mount namespace. The network is a loopback and
+nothing else, so the assignment's own ports are free. /tmp is private; everything else is read-only;
+the project, the submissions and the results are not there for the programs under test. These run
+one process namespace further in, as a user of their own, without privileges: they cannot see,
+signal or trace the judge. Elsewhere a test runs in plain processes, on free ports.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+CLONE_NEWNS, CLONE_NEWPID = 0x20000, 0x20000000  # <linux/sched.h>
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
+KEPT_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+FIRST_UID = 1_000_000
+WRITABLE = "/tmp", "/var/tmp", "/dev/shm"  # a private one each
+HOME = "/tmp/home"  # of the programs under test
+PYTHON = "/tmp/python"  # where they find the packages
+MAX_PROCESSES = 300
+MAX_THREADS = 2000  # of all processes together
+MAX_MEMORY = 2 << 30  # bytes, of all processes together
+MAX_ADDRESSES = 6 << 30  # bytes of address space, of one process
+MAX_WRITTEN = 256 << 20  # bytes in files
+MAX_OPEN_FILES = 2048
+MAX_COPY = 64 << 20  # bytes of a submission's folder
+WATCH_INTERVAL = 0.5  # s
+TOOLS = "unshare", "nsenter", "setpriv", "prlimit", "env"
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "venv", "node_modules", "__pycache__", ".idea")
+
+
+@cache
+def isolated() -> bool:
+    """Tell whether this machine has what a sandbox needs."""
+    if not all(map(shutil.which, TOOLS)):
+        return False
+    probe = [*_unshare(), sys.executable, "-c", "pass"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def _unshare() -> list[str]:
+    """Return the command that starts another one in namespaces of its own."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    names = ["--net", "--mount", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # When the grader ends in whatever way, so does all that it has started.
+    return ["setpriv", "--pdeathsig", "KILL", "--", "unshare", *user, *names, "--"]
+
+
+_runs = iter(range(1 << 60))
+_running: set[subprocess.Popen] = set()
+
+
+def stop_all() -> None:
+    """End every sandbox at once."""
+    for process in list(_running):
+        process.kill()
+
+
+def run(job: dict, seconds: float) -> dict:
+    """Run a job in a new sandbox; return its answer, or {"error": ...} if it gave none in time."""
+    job = {**job, "isolated": isolated(), "uid": FIRST_UID + os.getpid() * 100 + next(_runs) % 100}
+    command = [
+        *(_unshare() if job["isolated"] else []),
+        sys.executable,
+        "-m",
+        "tests.grading.inside",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    _running.add(process)
+    try:
+        out, err = process.communicate(json.dumps(job).encode(), seconds)
+        return json.loads(out.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return {"late": True, "error": f"not done within {seconds:g} s"}
+    except (IndexError, ValueError):
+        return {"error": err.decode("utf-8", "replace")[-3000:] or f"exit {process.returncode}"}
+    finally:
+        if process.poll() is None:
+            process.kill()  # --kill-child: the namespace ends with it
+        process.communicate()
+        _running.discard(process)
+
+
+class Sandbox:
+    """What a judge has inside: the copy of a submission, and how to start its programs.
+
+    Args:
+        path: the lab's folder in the submission. hidden: folders that are not there for programs.
+        uid: the user whom programs run as. isolated: whether this process has its own namespaces.
+    """
+
+    def __init__(self, path: str, uid: int, isolated: bool, hidden: list[str], site: str = ""):
+        self.isolated = isolated
+        self.uid = uid
+        self.site = site
+        self.overrun = ""  # what the programs took too much of
+        self._stack = contextlib.ExitStack()
+        if isolated:
+            _loopback_up()
+            self.folder = self._enter(Path(path), hidden)
+        else:
+            home = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="grading-"))
+            self.folder = Path(home) / "submission"
+            _copy(Path(path), self.folder)
+            self.interpreter = (sys.executable,)
+            self.home = home
+
+    def _enter(self, path: Path, hidden: list[str]) -> Path:
+        kept = [place for place in (ROOT, Path(sys.prefix)) if _below(place, *WRITABLE)]
+        source = os.open(path, os.O_RDONLY)
+        hold = {place: os.open(place, os.O_RDONLY) for place in kept}
+        for place in WRITABLE:
+            if os.path.isdir(place):
+                _mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1g,mode=1777")
+        for place, fd in hold.items():
+            place.mkdir(parents=True, exist_ok=True)
+            _mount(f"/proc/self/fd/{fd}", str(place), None, MS_BIND | MS_REC)
+        _read_only()
+        self.home = HOME
+        folder = Path(HOME) / "submission"
+        _copy(Path(f"/proc/self/fd/{source}"), folder)
+        os.close(source)
+        os.mkdir(PYTHON)
+        self._own(Path(HOME))
+        self._start_init(hidden)
+        return folder
+
+    def _own(self, top: Path) -> None:
+        if self.private_user:
+            for path in (top, *top.rglob("*")):
+                os.chown(path, self.uid, self.uid, follow_symlinks=False)
+
+    @property
+    def private_user(self) -> bool:
+        """Whether programs run as a user of their own; our own user namespace has one user only."""
+        return int(Path("/proc/self/uid_map").read_text().split()[2]) > self.uid
+
+    def _start_init(self, hidden: list[str]) -> None:
+        """Make the namespaces that the programs live in, one further in than the judge's own."""
+        self._outer = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        _libc("unshare", CLONE_NEWPID)
+        ready, told = os.pipe()
+        self.init = os.fork()  # the first child is the namespace's init: all end with it
+        if self.init == 0:
+            with contextlib.suppress(BaseException):
+                _become_init(hidden, self.site)
+                os.write(told, b"ready")
+            os.close(told)
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that orphans leave no zombies
+            while True:
+                signal.pause()
+        os.close(told)
+        if os.read(ready, 5) != b"ready":
+            raise OSError("the inner namespace could not be made")
+        self._inner = os.open(f"/proc/{self.init}/ns/pid", os.O_RDONLY)
+        _libc("setns", self._outer, CLONE_NEWPID)
+        user = (
+            ["--reuid", self.uid, "--regid", self.uid, "--clear-groups"]
+            if self.private_user
+            else []
+        )
+        limits = {
+            "nproc": MAX_THREADS,
+            "as": MAX_ADDRESSES,
+            "fsize": MAX_WRITTEN,
+            "nofile": MAX_OPEN_FILES,
+            "core": 0,
+        }
+        self.interpreter = tuple(
+            map(
+                str,
+                [
+                    *("nsenter", f"--mount=/proc/{self.init}/ns/mnt", "--"),
+                    *("setpriv", *user, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"),
+                    *("prlimit", *(f"--{name}={limit}" for name, limit in limits.items())),
+                    *("env", "-C", "{cwd}", f"{PYTHON}/bin/python"),
+                ],
+            )
+        )
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def popen(self, *args, **options) -> subprocess.Popen:
+        """Start a process in the inner namespace; threads can only be started outside of it."""
+        if not self.isolated:
+            return subprocess.Popen(*args, **options)
+        _libc("setns", self._inner, CLONE_NEWPID)
+        try:
+            return subprocess.Popen(*args, **options)
+        finally:
+            _libc("setns", self._outer, CLONE_NEWPID)
+
+    def in_folder(self, cwd: Path) -> tuple[str, ...]:
+        """Return the interpreter of a script that runs in this working directory."""
+        return tuple(part.format(cwd=cwd) for part in self.interpreter)
+
+    def _watch(self) -> None:
+        """End the programs when they take more than a machine can give."""
+        page = os.sysconf("SC_PAGESIZE")
+        while not self.overrun:
+            time.sleep(WATCH_INTERVAL)
+            count = memory = 0
+            for entry in Path("/proc").glob("[0-9]*/statm"):
+                with contextlib.suppress(OSError, IndexError, ValueError):
+                    memory += int(entry.read_text().split()[1]) * page
+                    count += 1
+            if memory > MAX_MEMORY:
+                self.overrun = f"more than {MAX_MEMORY >> 30} GB of memory"
+            elif count > MAX_PROCESSES:
+                self.overrun = f"more than {MAX_PROCESSES} processes"
+        os.kill(self.init, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End every program, also those that ignore signals or have left their parent."""
+        if self.isolated:
+            with contextlib.suppress(OSError):
+                os.kill(self.init, signal.SIGKILL)
+        self._stack.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+def _become_init(hidden: list[str], site: str) -> None:
+    """In the first process of the inner namespace: see no process but those of the submission."""
+    _libc("unshare", CLONE_NEWNS)
+    prefix = os.open(sys.prefix, os.O_RDONLY)
+    packages = os.open(site, os.O_RDONLY) if site else None
+    _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV)
+    _mount(f"/proc/self/fd/{prefix}", PYTHON, None, MS_BIND | MS_REC)
+    _expose(Path(sys.base_prefix))
+    if packages is not None:
+        os.makedirs(f"{HOME}/packages", exist_ok=True)
+        _mount(f"/proc/self/fd/{packages}", f"{HOME}/packages", None, MS_BIND)
+    for place in hidden:
+        if os.path.isdir(place) and not _below(Path(sys.base_prefix), place):
+            _mount("tmpfs", place, "tmpfs", MS_RDONLY, "size=4k")
+    os.chdir("/")
+
+
+def _expose(path: Path) -> None:
+    """Make a folder reachable for every user, with nothing else of a private folder above it."""
+    private = [
+        parent for parent in reversed((path, *path.parents)) if not parent.stat().st_mode & 1
+    ]
+    if private:
+        fd = os.open(path, os.O_RDONLY)
+        _mount("tmpfs", str(private[0]), "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=755")
+        path.mkdir(parents=True, exist_ok=True)
+        _mount(f"/proc/self/fd/{fd}", str(path), None, MS_BIND | MS_REC)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a lab's folder, without what no test needs; big files stay behind."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    left = MAX_COPY
+
+    def copy(path: str, to: str) -> None:
+        nonlocal left
+        size = os.path.getsize(path)
+        if os.path.isfile(path) and size <= left:
+            left -= size
+            shutil.copy(path, to)
+
+    with contextlib.suppress(shutil.Error):  # a name that cannot be read stays behind too
+        shutil.copytree(source, target, ignore=NOT_COPIED, copy_function=copy, symlinks=True)
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+
+
+def _read_only() -> None:
+    """Make every mount read-only but those that are private."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        place = fields[4].encode().decode("unicode_escape")
+        if place in WRITABLE or place == "/proc" or place.startswith("/proc/"):
+            continue
+        flags = sum(KEPT_FLAGS.get(option, 0) for option in fields[5].split(","))
+        with contextlib.suppress(OSError) if place != "/" else contextlib.nullcontext():
+            _mount(None, place, None, MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
+
+
+def _below(path: Path, *places: str) -> bool:
+    return any(path.resolve().is_relative_to(os.path.realpath(place)) for place in places)
+
+
+def _mount(source, target: str, kind, flags: int, data: str | None = None) -> None:
+    encoded = [
+        value.encode() if isinstance(value, str) else value for value in (source, target, kind)
+    ]
+    _libc("mount", *encoded, ctypes.c_ulong(flags), data.encode() if data else None)
+
+
+def _libc(name: str, *args) -> None:
+    """Call a function of the C library; raise OSError if it fails."""
+    call: Callable = getattr(ctypes.CDLL(None, use_errno=True), name)
+    if call(*args) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{name} {args}: {os.strerror(error)}")
