@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-lossy lint sim mutants-raft soak bench bench-peers clean
+.PHONY: demo test test-lossy lint sim mutants-raft soak bench bench-peers grade clean
 
 demo: $(VENV)/ready
 	$(RUN) demo.py
@@ -45,6 +45,12 @@ bench-peers: $(VENV)/bench
 	@command -v apt-get >/dev/null || { echo "There is no apt-get here; install yourself: $(DEBIAN_PEERS)" >&2; exit 1; }
 	$(SUDO) apt-get update --quiet
 	$(SUDO) apt-get install --yes --no-install-recommends $(DEBIAN_PEERS)
+
+# Anybody's solutions, graded: make grade SUBS=submissions OUT=grades, or with JOBS=4.
+JOBS ?= 2
+LABS ?= 1,2,3,4,5,6
+grade: $(VENV)/ready
+	$(RUN) -m tests.grading $(SUBS) $(OUT) --jobs $(JOBS) --labs $(LABS)
 
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .

@@ -9,15 +9,6 @@ import pytest
 
 from tests import harness, namespaces
 
-
-def pytest_addoption(parser):
-    parser.addoption(
-        "--labs",
-        metavar="DIR",
-        help="--labs=DIR: test the lab folders below DIR instead of ours (assignment's tests only)",
-    )
-
-
 # The files whose tests take long, mostly by waiting.
 LONG = (
     "demo",
@@ -34,10 +25,6 @@ LONG = (
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--labs"):
-        theirs = [item for item in items if not item.get_closest_marker("ours")]
-        config.hook.pytest_deselected(items=[item for item in items if item not in theirs])
-        items[:] = theirs
     # xdist cuts the list in one piece for each worker. At any time some tests are to wait while
     # others compute, and in the end there are only short ones.
     if workers := getattr(config, "workerinput", {}).get("workercount"):
@@ -47,10 +34,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session")
-def labs(request) -> Path:
-    """The folder that holds the six lab folders under test."""
-    other = request.config.getoption("--labs")
-    return Path(other).resolve() if other else harness.ROOT
+def labs() -> Path:
+    """Return the folder that holds the six lab folders."""
+    return harness.ROOT
 
 
 @pytest.fixture
@@ -59,12 +45,7 @@ def spawn(request, labs):
     scripts = request.node.scripts = []
 
     def start(script: str, *args, **options) -> harness.Script:
-        path = labs / script
-        if not path.exists():
-            pytest.skip(f"{path} is not there")
-        if labs != harness.ROOT:  # not everybody flushes
-            options["env"] = {"PYTHONUNBUFFERED": "1", **(options.get("env") or {})}
-        scripts.append(harness.Script(path, *args, **options))
+        scripts.append(harness.Script(labs / script, *args, **options))
         return scripts[-1]
 
     yield start

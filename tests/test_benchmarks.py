@@ -7,8 +7,6 @@ import pytest
 from tests.benchmarks import report
 from tests.benchmarks.measure import Goal, Missing, Row, attempt, measure
 
-pytestmark = pytest.mark.ours
-
 
 def row(ours, theirs, better="lower", goals=()):
     contestants = {"ours": iter(ours).__next__, "theirs": iter(theirs).__next__}

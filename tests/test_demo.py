@@ -6,8 +6,6 @@ import pytest
 
 from tests.harness import ROOT, leftovers, wait_until
 
-pytestmark = pytest.mark.ours
-
 
 def test_the_demo_shows_every_lab_and_ends_with_a_line_for_each(spawn):
     demo = spawn(ROOT / "demo.py")

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 
 from tests.harness import LABS, ROOT, free_port, listens, load, wait_until
 
-pytestmark = pytest.mark.ours
-
 # Every script with a command line that starts it; servers with the port 0.
 SERVERS = [
     ("lab01_udp/server.py", ["0"]),
@@ -185,7 +183,6 @@ def test_a_signal_stops_an_idle_server_with_exit_0(spawn, script, arguments, sig
     assert process.err == ""
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("script, arguments", SERVERS)
 def test_ctrl_c_held_down_stops_a_server_as_well(spawn, script, arguments):
     server = spawn(script, *arguments)
@@ -542,16 +539,6 @@ def test_free_port_gives_each_port_once_and_to_one_process_only():
         sock.bind(("127.0.0.1", ports[0]))
     again = f"from tests.harness import _ports; print([p for p in {ports} if _ports()._lock(p)])"
     assert python("-c", again) == "[]\n"
-
-
-def test_solutions_elsewhere_are_tested_and_missing_folders_skipped(tmp_path):
-    """With the command that the README names."""
-    folder = shutil.copytree(ROOT / "lab02_tcp_threads", tmp_path / "lab02_tcp_threads")
-    (folder / "client.py").write_text("print('Completed')")  # no solution
-    chosen = "no_server_ends or ctrl_c_stops_the_server_with or silent_session or pass_the_queue"
-    result = python("-m", "pytest", f"--labs={tmp_path}", "-n", "0", "-k", chosen)
-    assert "FAILED tests/test_lab02_scripts.py::test_no_server_ends_the_client" in result
-    assert "1 failed, 1 passed, 1 skipped" in result
 
 
 def python(*arguments):

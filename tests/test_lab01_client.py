@@ -69,7 +69,6 @@ def test_a_lost_data_message_is_sent_again(raw_server, upload):
 # --- Ours: the client ---
 
 
-@pytest.mark.ours
 def test_the_client_reads_acks_without_blanks(raw_server, upload):
     client = upload(b"abc")
     raw_server.answer(b"a|1|1024")
@@ -78,7 +77,6 @@ def test_the_client_reads_acks_without_blanks(raw_server, upload):
     assert raw_server.end(client) == 0
 
 
-@pytest.mark.ours
 def test_only_the_awaited_ack_from_the_servers_own_address_advances_the_client(raw_server, upload):
     client = upload(b"abcdef")
     with RawServer() as stranger:
@@ -98,7 +96,6 @@ def test_only_the_awaited_ack_from_the_servers_own_address_advances_the_client(r
     assert client.err == ""  # no progress without a terminal, however long it takes
 
 
-@pytest.mark.ours
 def test_a_report_of_an_earlier_loss_costs_no_datagram(monkeypatch):
     """On a connected socket it comes in place of the next call, which then has sent nothing."""
     module = load(ROOT / "lab01_udp/client.py")
@@ -116,7 +113,6 @@ def test_a_report_of_an_earlier_loss_costs_no_datagram(monkeypatch):
     assert calls == [b"message"] * 2
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "été", "a\nb", "n" * 256])
 def test_a_name_that_no_server_takes_is_one_line_before_anything_is_sent(
     raw_server, spawn, tmp_path, name
@@ -130,7 +126,6 @@ def test_a_name_that_no_server_takes_is_one_line_before_anything_is_sent(
         raw_server.receive()
 
 
-@pytest.mark.ours
 def test_stale_acks_do_not_put_off_the_retransmission(raw_server, upload):
     client = upload(b"abc")
     raw_server.sock.settimeout(0.1)
@@ -144,7 +139,6 @@ def test_stale_acks_do_not_put_off_the_retransmission(raw_server, upload):
     assert client.wait() == 1 and (LOSSY or datagrams == 6)
 
 
-@pytest.mark.ours
 def test_no_server_is_one_clear_line_after_three_seconds(spawn, tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     begun = time.monotonic()
@@ -156,7 +150,6 @@ def test_no_server_is_one_clear_line_after_three_seconds(spawn, tmp_path):
     assert client.out == ""
 
 
-@pytest.mark.ours
 def test_a_server_that_starts_late_is_still_found(spawn, tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     port = free_port(socket.SOCK_DGRAM)
@@ -166,7 +159,6 @@ def test_a_server_that_starts_late_is_still_found(spawn, tmp_path):
     assert (tmp_path / "b").read_bytes() == b"abc"
 
 
-@pytest.mark.ours
 def test_a_server_killed_in_mid_transfer_is_one_clear_line(raw_server, upload):
     client = upload(b"abcdef")
     raw_server.answer(b"a | 1 | 10")
@@ -176,7 +168,6 @@ def test_a_server_killed_in_mid_transfer_is_one_clear_line(raw_server, upload):
     assert client.err.count("\n") == 1 and "malfunctioning" in client.err
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("path", ["missing", "folder", "fifo", "/dev/zero"])
 def test_a_file_that_cannot_be_sent_is_one_line_before_anything_is_sent(
     raw_server, spawn, tmp_path, path
@@ -191,7 +182,6 @@ def test_a_file_that_cannot_be_sent_is_one_line_before_anything_is_sent(
         raw_server.receive()
 
 
-@pytest.mark.ours
 def test_a_buf_size_too_small_is_one_line(raw_server, upload):
     client = upload(b"abc")
     raw_server.answer(b"a | 1 | 8")
@@ -199,7 +189,6 @@ def test_a_buf_size_too_small_is_one_line(raw_server, upload):
     assert client.err == "client.py: the server's buf_size of 8 is too small for data\n"
 
 
-@pytest.mark.ours
 def test_a_file_that_shrinks_is_one_line(raw_server, upload, tmp_path):
     client = upload(b"x" * 10_000)
     (tmp_path / "a").write_bytes(b"")
@@ -208,7 +197,6 @@ def test_a_file_that_shrinks_is_one_line(raw_server, upload, tmp_path):
     assert client.err == "client.py: the file has shrunk while it was sent\n"
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("change", ["grows", "goes", "is replaced"])
 def test_a_file_that_changes_arrives_as_it_was_when_it_was_opened(spawn, tmp_path, change):
     path = tmp_path / "a"
@@ -228,7 +216,6 @@ def test_a_file_that_changes_arrives_as_it_was_when_it_was_opened(spawn, tmp_pat
         assert server.end(client) == 0
 
 
-@pytest.mark.ours
 def test_a_client_that_is_stopped_and_continued_goes_on(spawn, tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     with RawServer() as server:
@@ -247,7 +234,6 @@ def test_a_client_that_is_stopped_and_continued_goes_on(spawn, tmp_path):
         assert server.end(client) == 0
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_the_client_with_130_and_one_line(upload, signum):
     client = upload(b"abcdef")
@@ -256,7 +242,6 @@ def test_ctrl_c_ends_the_client_with_130_and_one_line(upload, signum):
     assert client.err == "client.py: interrupted, the file is not sent\n"
 
 
-@pytest.mark.ours
 def test_progress_is_shown_on_a_terminal_only(raw_server, upload):
     client = upload(b"x" * 4000, tty=True)
     raw_server.answer(b"a | 1 | 1008")

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from tests.harness import ROOT, load
 
-pytestmark = pytest.mark.ours
 core = load(ROOT / "lab01_udp/stop_and_wait.py")
 messages = load(ROOT / "lab01_udp/messages.py")
 DERANDOMIZED = settings(derandomize=True, database=None, deadline=None, max_examples=100)

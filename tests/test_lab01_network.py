@@ -11,7 +11,6 @@ import pytest
 from tests.harness import ROOT, wait_until
 from tests.lab01_peers import CLIENT, SERVER, RawClient, saved, unfinished
 
-pytestmark = pytest.mark.ours
 CONTENT = random.Random(1).randbytes(300_000)
 
 

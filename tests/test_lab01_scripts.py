@@ -113,7 +113,6 @@ def server(spawn, tmp_path):
     return spawn(SERVER, 0, "--dir", tmp_path, "--buf-size", 1000)
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("size", [0, 1, 991, 992, 993, 2 * 992, 100_000])
 def test_files_of_any_size_arrive(server, spawn, tmp_path, size):
     (tmp_path / "source").write_bytes(CONTENT[:size])
@@ -126,14 +125,12 @@ def test_files_of_any_size_arrive(server, spawn, tmp_path, size):
     server.expect(rf"^Saved copy: {size} bytes$")
 
 
-@pytest.mark.ours
 def test_the_offer_on_loopback_is_the_largest_datagram(spawn, tmp_path):
     port = spawn(SERVER, 0, cwd=tmp_path).port()
     with RawClient(port) as client:
         assert client.start(b"a", 5) == 65507
 
 
-@pytest.mark.ours
 def test_no_datagram_is_longer_than_the_buf_size_and_all_but_the_last_fill_it(
     server, spawn, tmp_path
 ):
@@ -152,7 +149,6 @@ def test_no_datagram_is_longer_than_the_buf_size_and_all_but_the_last_fill_it(
     assert set(full) == {1000} and last <= 1000
 
 
-@pytest.mark.ours
 def test_the_file_appears_only_when_it_is_complete(server, tmp_path):
     with RawClient(server.port()) as client:
         client.start(b"a", 4)
@@ -162,7 +158,6 @@ def test_the_file_appears_only_when_it_is_complete(server, tmp_path):
         assert (tmp_path / "a").read_bytes() == b"abcd" and not unfinished(tmp_path)
 
 
-@pytest.mark.ours
 def test_the_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     module = load(ROOT / "lab01_udp/files.py")
     done, saved = [], []
@@ -184,7 +179,6 @@ def test_the_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert saved == [("a", 5 << 20)]
 
 
-@pytest.mark.ours
 def test_a_saved_file_replaces_an_older_one_and_has_ordinary_permissions(server, tmp_path):
     (tmp_path / "a").write_bytes(b"older and longer")
     with RawClient(server.port()) as client:
@@ -195,7 +189,6 @@ def test_a_saved_file_replaces_an_older_one_and_has_ordinary_permissions(server,
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "reference").stat().st_mode
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("after", [0.0, 0.002, 0.01, 0.03, 0.1])
 def test_kill_at_any_moment_leaves_no_file_or_the_whole_file(spawn, tmp_path, after):
     (tmp_path / "source").write_bytes(CONTENT * 10)
@@ -214,7 +207,6 @@ def test_kill_at_any_moment_leaves_no_file_or_the_whole_file(spawn, tmp_path, af
     assert not unfinished(folder)
 
 
-@pytest.mark.ours
 def test_a_second_server_in_the_folder_leaves_the_firsts_unfinished_files_alone(
     server, spawn, tmp_path
 ):
@@ -226,7 +218,6 @@ def test_a_second_server_in_the_folder_leaves_the_firsts_unfinished_files_alone(
     assert (tmp_path / "a").read_bytes() == b"abcd"
 
 
-@pytest.mark.ours
 def test_ctrl_c_in_mid_transfer_removes_what_is_unfinished(server, tmp_path):
     with RawClient(server.port()) as client:
         client.start(b"a", 4)
@@ -236,7 +227,6 @@ def test_ctrl_c_in_mid_transfer_removes_what_is_unfinished(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.ours
 def test_what_is_refused_gets_a_log_line_and_no_ack(server, tmp_path):
     (tmp_path / "folder").mkdir()
     with RawClient(server.port()) as client:
@@ -254,7 +244,6 @@ def test_what_is_refused_gets_a_log_line_and_no_ack(server, tmp_path):
         assert client.ask(b"d | 1 | x") == b"a | 2"
 
 
-@pytest.mark.ours
 def test_a_client_that_cannot_be_answered_does_not_stop_the_server():
     module = load(ROOT / "lab01_udp/server.py")
     datagrams = [(b"s | 0 | a | 3", ("one", 1), b""), (b"s | 0 | b | 3", ("two", 2), b"")]
@@ -277,7 +266,6 @@ def test_a_client_that_cannot_be_answered_does_not_stop_the_server():
     assert sent == [(b"a | 1 | 1000", ("two", 2))]
 
 
-@pytest.mark.ours
 def test_a_folder_that_is_renamed_in_mid_transfer_gets_its_files_all_the_same(spawn, tmp_path):
     folder = tmp_path / "there"
     folder.mkdir()
@@ -290,7 +278,6 @@ def test_a_folder_that_is_renamed_in_mid_transfer_gets_its_files_all_the_same(sp
     assert (tmp_path / "moved/a").read_bytes() == b"ab" and folder.read_text() == "another"
 
 
-@pytest.mark.ours
 def test_a_folder_that_is_removed_in_mid_transfer_stops_no_server(spawn, tmp_path):
     folder = tmp_path / "there"
     folder.mkdir()
@@ -303,7 +290,6 @@ def test_a_folder_that_is_removed_in_mid_transfer_stops_no_server(spawn, tmp_pat
         assert client.is_refused(b"s | 0 | b | 4", server, "b: No such file or directory")
 
 
-@pytest.mark.ours
 def test_a_current_directory_that_is_gone_is_a_refusal_and_no_traceback(spawn, tmp_path):
     (tmp_path / "start.py").write_text(
         "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); "
@@ -315,7 +301,6 @@ def test_a_current_directory_that_is_gone_is_a_refusal_and_no_traceback(spawn, t
         server.expect_err("refused: a: No such file or directory")
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize(
     "address, level, option, mtu, offer",
     [  # the numbers are from ip(7) and ipv6(7), which Python does not name
@@ -346,7 +331,6 @@ def test_the_offer_is_what_the_path_carries_unfragmented(
     assert module.path_buf_size(address) in (1472, 1452)  # not to be known there
 
 
-@pytest.mark.ours
 def test_garbage_neither_stops_the_server_nor_stays_in_its_memory(server, tmp_path):
     port = server.port()
     garbage = random.Random(3)
@@ -363,7 +347,6 @@ def test_garbage_neither_stops_the_server_nor_stays_in_its_memory(server, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"warm", "good"}
 
 
-@pytest.mark.ours
 def test_a_log_that_nobody_reads_does_not_stop_the_server(spawn, tmp_path):
     with RawClient(spawn(SERVER, 0, "--dir", tmp_path, deaf=True).port()) as client:
         for _ in range(3000):
@@ -371,7 +354,6 @@ def test_a_log_that_nobody_reads_does_not_stop_the_server(spawn, tmp_path):
         client.start(b"good", 0)
 
 
-@pytest.mark.ours
 def test_memory_does_not_grow_with_the_file(spawn, tmp_path):
     (tmp_path / "source").write_bytes(CONTENT * 300)  # 90 MB
     server = spawn(SERVER, 0, "--dir", tmp_path)
@@ -388,7 +370,6 @@ def test_memory_does_not_grow_with_the_file(spawn, tmp_path):
     assert peak < 40 << 20
 
 
-@pytest.mark.ours
 def test_sessions_that_only_open_do_not_keep_an_honest_upload_out(server, spawn, tmp_path):
     port = server.port()
     (tmp_path / "source").write_bytes(CONTENT)
@@ -402,7 +383,6 @@ def test_sessions_that_only_open_do_not_keep_an_honest_upload_out(server, spawn,
     assert (tmp_path / "copy").read_bytes() == CONTENT
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_between_a_file_and_its_session_leaves_no_file(spawn, tmp_path, signum):
     """Two signals even: from within the call that makes the temporary file, and after it."""
@@ -428,7 +408,6 @@ os.open = interrupted
     assert server.err == "" and list(folder.iterdir()) == []
 
 
-@pytest.mark.ours
 def test_a_full_disk_fails_the_upload_and_leaves_nothing(server, tmp_path):
     import resource
 
@@ -445,7 +424,6 @@ def test_a_full_disk_fails_the_upload_and_leaves_nothing(server, tmp_path):
         assert client.ask(b"d | 1 | " + bytes(900)) == b"a | 2"
 
 
-@pytest.mark.ours
 def test_what_is_in_the_way_of_a_name_is_replaced_and_a_folder_refused(server, tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("mine")
@@ -460,14 +438,12 @@ def test_what_is_in_the_way_of_a_name_is_replaced_and_a_folder_refused(server, t
     assert not (tmp_path / "link").is_symlink()
 
 
-@pytest.mark.ours
 def test_a_pipe_with_the_name_of_an_unfinished_file_does_not_stop_the_start(spawn, tmp_path):
     os.mkfifo(tmp_path / ".upload-pipe")
     spawn(SERVER, 0, "--dir", tmp_path).port()
     assert unfinished(tmp_path) == [".upload-pipe"]
 
 
-@pytest.mark.ours
 def test_names_of_any_printable_characters_arrive(server, spawn, tmp_path):
     (tmp_path / "source").write_bytes(b"abc")
     target = f"127.0.0.1:{server.port()}"
@@ -477,7 +453,6 @@ def test_names_of_any_printable_characters_arrive(server, spawn, tmp_path):
     assert [(tmp_path / name).read_bytes() for name in names] == [b"abc"] * len(names)
 
 
-@pytest.mark.ours
 def test_a_server_that_is_stopped_and_continued_goes_on(server, tmp_path):
     with RawClient(server.port()) as client:
         client.start(b"a", 4)
@@ -487,7 +462,6 @@ def test_a_server_that_is_stopped_and_continued_goes_on(server, tmp_path):
         wait_until(lambda: client.ask(b"d | 2 | cd") == b"a | 3")  # perhaps after another a | 2
 
 
-@pytest.mark.ours
 def test_a_low_limit_of_file_descriptors_refuses_no_session(spawn, tmp_path):
     """macOS starts programs with 256."""
     (tmp_path / "start.py").write_text(
@@ -508,7 +482,6 @@ def test_a_low_limit_of_file_descriptors_refuses_no_session(spawn, tmp_path):
         wait_until(all_are_open)
 
 
-@pytest.mark.ours
 def test_sixteen_uploads_at_once_are_all_identical(server, spawn, tmp_path):
     (tmp_path / "source").write_bytes(CONTENT)
     target = f"127.0.0.1:{server.port()}"
@@ -517,7 +490,6 @@ def test_sixteen_uploads_at_once_are_all_identical(server, spawn, tmp_path):
     assert all((tmp_path / f"copy{k}").read_bytes() == CONTENT for k in range(16))
 
 
-@pytest.mark.ours
 def test_ipv6_works_when_asked_for(spawn, tmp_path):
     (tmp_path / "source").write_bytes(CONTENT)
     server = spawn(SERVER, 0, "--host", "::1", "--dir", tmp_path)

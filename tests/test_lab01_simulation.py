@@ -8,7 +8,6 @@ from tests.harness import ROOT, load
 from tests.simnet import Network, Simulation
 from tests.test_lab01_core import Uploads
 
-pytestmark = pytest.mark.ours
 core = load(ROOT / "lab01_udp/stop_and_wait.py")
 TICK = 0.01  # s: how often each side looks at its clock
 

@@ -14,7 +14,6 @@ from tests.harness import ROOT, load, wait_until
 from tests.test_lab01_network import LOCALHOST_IS_BOTH
 from tests.test_lab02_scripts import ANSWERS, CLIENT, PRIME_1000, SERVER, connect, receive, reset
 
-pytestmark = pytest.mark.ours
 PRIME_24, PRIME_150, PRIME_200 = (b"%d\n" % n for n in (10**23 + 117, 10**149 + 183, 10**199 + 153))
 
 

@@ -152,7 +152,6 @@ def our_server(spawn):
     assert script.err == ""  # as from a thread that has died
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize(
     "sent, replies",
     [
@@ -172,7 +171,6 @@ def test_every_number_is_answered_in_order(our_server, sent, replies):
         assert receive(sock, replies.count(b"\n")) == replies
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize(
     "bad", [b"abc", b"1.5", b"1_000", b"0x11", b"--7", b"\xd9\xa3", b"\xff\x00", b"1" * 1001]
 )
@@ -184,7 +182,6 @@ def test_what_is_no_integer_gets_an_error_and_the_connection_stays_usable(our_se
         assert answer == b"7 is prime"
 
 
-@pytest.mark.ours
 def test_bare_digits_are_answered_when_the_sender_falls_silent(our_server):
     with connect(our_server.number) as sock:
         for _ in range(3):
@@ -192,7 +189,6 @@ def test_bare_digits_are_answered_when_the_sender_falls_silent(our_server):
             assert receive(sock) == b"7 is prime\n"
 
 
-@pytest.mark.ours
 def test_digits_that_arrive_one_by_one_are_one_number(our_server):
     with TcpRelay(our_server.number, piece=1) as relay, connect(relay.port) as sock:
         sock.sendall(b"\n15492781\n15492787\n15492810 ")
@@ -200,7 +196,6 @@ def test_digits_that_arrive_one_by_one_are_one_number(our_server):
         assert receive(sock, 3) == expected
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("sent, reply", [(b"7\n154", b"7 is prime\n"), (b"\n154", b"")])
 def test_once_a_client_has_sent_a_blank_silence_ends_no_number(our_server, sent, reply):
     with connect(our_server.number) as sock:
@@ -214,7 +209,6 @@ def test_once_a_client_has_sent_a_blank_silence_ends_no_number(our_server, sent,
         assert receive(sock) == b"15492781 is prime\n"
 
 
-@pytest.mark.ours
 def test_the_end_of_the_input_ends_a_number_and_then_the_connection(our_server):
     with connect(our_server.number) as sock:
         sock.sendall(b"9 " + PRIME_1000 + b" 7")
@@ -223,7 +217,6 @@ def test_the_end_of_the_input_ends_a_number_and_then_the_connection(our_server):
         assert receive(sock, 9) == expected  # and then the end, at once
 
 
-@pytest.mark.ours
 def test_the_end_after_a_whole_line_asks_for_nothing_more(our_server):
     with connect(our_server.number) as sock:
         sock.sendall(b"7\n")
@@ -231,7 +224,6 @@ def test_the_end_after_a_whole_line_asks_for_nothing_more(our_server):
         assert receive(sock, 9) == b"7 is prime\n"
 
 
-@pytest.mark.ours
 def test_a_thousand_numbers_in_one_go_are_answered_in_order(our_server):
     with connect(our_server.number) as sock:
         sock.sendall(b"".join(b"%d\n" % n for n in range(1000)))
@@ -242,7 +234,6 @@ def test_a_thousand_numbers_in_one_go_are_answered_in_order(our_server):
 # --- Ours: bad clients ---
 
 
-@pytest.mark.ours
 def test_an_endless_line_ends_the_connection_and_stays_out_of_memory(our_server):
     before = resident(our_server.pid)
     with connect(our_server.number) as sock, contextlib.suppress(ConnectionError):
@@ -262,7 +253,6 @@ def processor_time(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.ours
 def test_two_hundred_idle_clients_delay_nobody_and_use_no_processor(our_server):
     with contextlib.ExitStack() as stack:
         for _ in range(200):
@@ -283,7 +273,6 @@ def test_two_hundred_idle_clients_delay_nobody_and_use_no_processor(our_server):
         assert processor_time(our_server.pid) - used < 0.03
 
 
-@pytest.mark.ours
 def test_huge_numbers_keep_no_worker_from_the_others(spawn):
     server = spawn(SERVER, 0, "--workers", 2)
     port = server.port()
@@ -302,7 +291,6 @@ def test_huge_numbers_keep_no_worker_from_the_others(spawn):
         assert server.err == ""
 
 
-@pytest.mark.ours
 def test_numbers_that_take_long_come_back_to_the_worker_they_came_from(spawn):
     server = spawn(SERVER, 0, "--workers", 1)
     with connect(server.port()) as sock:
@@ -313,7 +301,6 @@ def test_numbers_that_take_long_come_back_to_the_worker_they_came_from(spawn):
     assert server.err == ""
 
 
-@pytest.mark.ours
 def test_resets_cost_no_worker(our_server):
     for k in range(200):
         sock = connect(our_server.number)
@@ -326,7 +313,6 @@ def test_resets_cost_no_worker(our_server):
     wait_until(lambda: our_server.out.count(" disconnected") == 201)
 
 
-@pytest.mark.ours
 def test_a_client_that_does_not_read_its_answers_is_not_read_from_until_it_does(our_server):
     with socket.socket() as deaf:
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -360,7 +346,6 @@ def worker():
     queue.close()
 
 
-@pytest.mark.ours
 def test_a_worker_waits_for_a_client_to_read_or_to_write(worker):
     worker, connection, theirs = worker
     connection.output = b"x" * (1 << 22)
@@ -372,7 +357,6 @@ def test_a_worker_waits_for_a_client_to_read_or_to_write(worker):
     assert worker.selector.get_key(connection.sock).events == selectors.EVENT_READ
 
 
-@pytest.mark.ours
 def test_silence_ends_a_number_when_it_has_lasted_since_the_last_digit(worker, monkeypatch):
     worker, connection, theirs = worker
     now = 100.0
@@ -392,7 +376,6 @@ def test_silence_ends_a_number_when_it_has_lasted_since_the_last_digit(worker, m
     assert worker.patience() is None
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("much", [b"15492781\n" * 100, b"9" * 24 + b"\n" + b"9" * 51 + b"\n"])
 def test_a_turn_ends_when_its_time_is_up_or_a_number_takes_long(worker, monkeypatch, much):
     worker, connection, theirs = worker
@@ -405,7 +388,6 @@ def test_a_turn_ends_when_its_time_is_up_or_a_number_takes_long(worker, monkeypa
     assert connection.sock not in worker.selector.get_map()  # the slow lane has it
 
 
-@pytest.mark.ours
 def test_finished_clients_leave_no_descriptor_and_no_memory(our_server):
     def churn(first, last):
         for _ in range(first, last):
@@ -422,7 +404,6 @@ def test_finished_clients_leave_no_descriptor_and_no_memory(our_server):
     assert resident(our_server.pid) - memory < 1 << 20
 
 
-@pytest.mark.ours
 def test_running_out_of_descriptors_is_survived(our_server):
     import resource
 
@@ -436,7 +417,6 @@ def test_running_out_of_descriptors_is_survived(our_server):
         assert receive(sock) == b"7 is prime\n"
 
 
-@pytest.mark.ours
 def test_a_server_that_is_stopped_and_continued_goes_on(our_server):
     with connect(our_server.number) as sock:
         our_server.pause()
@@ -449,7 +429,6 @@ def test_a_server_that_is_stopped_and_continued_goes_on(our_server):
         assert receive(sock) == b"7 is prime\n"
 
 
-@pytest.mark.ours
 @settings(derandomize=True, database=None, deadline=None, max_examples=200)
 @given(st.binary(max_size=4000))
 def test_every_token_gets_one_line_and_the_right_one(token):
@@ -458,7 +437,6 @@ def test_every_token_gets_one_line_and_the_right_one(token):
     assert reply.startswith(b"error: ") or re.fullmatch(rb"[+-]?[0-9]{1,1000}", token)
 
 
-@pytest.mark.ours
 @settings(derandomize=True, database=None, deadline=None, max_examples=200)
 @given(st.lists(st.text("0123456789 \n\r\t-x\0", max_size=20).map(str.encode), max_size=8))
 def test_the_answers_do_not_depend_on_the_segments(segments):
@@ -480,7 +458,6 @@ def test_the_answers_do_not_depend_on_the_segments(segments):
 # --- Ours: start and end ---
 
 
-@pytest.mark.ours
 def test_ctrl_c_while_the_threads_start_is_not_lost(spawn, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         """
@@ -498,7 +475,6 @@ threading.Thread.start = start
     assert server.lines[1:] == ["Shutting down", "Done"] and server.err == ""
 
 
-@pytest.mark.ours
 def test_the_server_restarts_on_its_port_at_once(spawn):
     port = free_port()
     for _ in range(2):
@@ -511,7 +487,6 @@ def test_the_server_restarts_on_its_port_at_once(spawn):
             assert server.wait(5) == 0
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("options, workers", [([], 8), (["--workers", 3], 3)])
 def test_there_are_as_many_worker_threads_as_asked_for(spawn, options, workers):
     server = spawn(SERVER, 0, *options)
@@ -520,7 +495,6 @@ def test_there_are_as_many_worker_threads_as_asked_for(spawn, options, workers):
     assert len(os.listdir(f"/proc/{server.pid}/task")) == 2 + workers
 
 
-@pytest.mark.ours
 def test_the_queue_brings_no_helper_process_with_any_default_of_python(spawn, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import multiprocessing; multiprocessing.set_start_method('forkserver')"
@@ -531,7 +505,6 @@ def test_the_queue_brings_no_helper_process_with_any_default_of_python(spawn, tm
         assert children.read() == ""
 
 
-@pytest.mark.ours
 def test_a_server_that_hangs_up_in_mid_line_is_one_clear_line(spawn):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)
@@ -563,20 +536,17 @@ def replying(spawn):
         yield start
 
 
-@pytest.mark.ours
 def test_an_endless_reply_is_one_line_and_exit_1(replying):
     client = replying(b"x" * 10_000_000)
     assert client.wait() == 1
     assert client.err.count("\n") == 1 and "endless" in client.err
 
 
-@pytest.mark.ours
 def test_a_reply_does_not_command_the_terminal(replying):
     client = replying(b"\x1b]0;mine\x07\xff\xd9\xa3 is prime\r\n")
     assert client.expect(".* is prime")[0] == r"\x1b]0;mine\x07\xff\xd9\xa3 is prime"
 
 
-@pytest.mark.ours
 def test_ipv6_works_for_both(spawn):
     port = spawn(SERVER, 0, "--host", "::1").port()
     client = spawn(CLIENT, f"[::1]:{port}")
@@ -584,14 +554,12 @@ def test_ipv6_works_for_both(spawn):
     assert client.lines[0] == f"Connected to ('::1', {port})" and ANSWERS in client.out
 
 
-@pytest.mark.ours
 def test_no_server_is_one_line_and_exit_1(spawn):
     client = spawn(CLIENT, f"127.0.0.1:{free_port()}")
     assert client.wait() == 1
     assert client.out == "" and client.err.count("\n") == 1 and "refused" in client.err
 
 
-@pytest.mark.ours
 def test_a_killed_server_is_one_line_and_exit_1(our_server, spawn):
     with TcpRelay(our_server.number) as relay:
         relay.hold()
@@ -603,7 +571,6 @@ def test_a_killed_server_is_one_line_and_exit_1(our_server, spawn):
     assert client.err.count("\n") == 1
 
 
-@pytest.mark.ours
 def test_the_client_understands_servers_that_send_no_line_ends(spawn):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)
@@ -620,7 +587,6 @@ def test_the_client_understands_servers_that_send_no_line_ends(spawn):
     assert ANSWERS in client.out
 
 
-@pytest.mark.ours
 def test_ctrl_c_ends_the_client_with_130_and_one_line(spawn):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = spawn(CLIENT, f"127.0.0.1:{listener.getsockname()[1]}")

@@ -190,7 +190,6 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.ours
 def test_every_line_gets_exactly_one_line(pipeline):
     client = pipeline.client()
     for command, _ in ANSWERS:
@@ -202,7 +201,6 @@ def test_every_line_gets_exactly_one_line(pipeline):
     assert client.err == ""
 
 
-@pytest.mark.ours
 def test_from_a_pipe_every_line_is_answered_before_the_next_and_none_is_missing(pipeline):
     lines = [f"isprime {n}" for n in range(100)] + [f"gcd {n} 12" for n in range(100)]
     client = pipeline.client()
@@ -214,7 +212,6 @@ def test_from_a_pipe_every_line_is_answered_before_the_next_and_none_is_missing(
     assert [line.split()[2] for line in client.lines[100:]] == [str(n) for n in range(100)]
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize(
     "line, other", [("isprime 7", "gcd for 14 7 is 7"), ("gcd 3 5", "gcd for 1 3 is 5 and more")]
 )
@@ -246,7 +243,6 @@ def test_the_answer_to_another_client_is_not_taken_for_ones_own(parts, line, oth
     assert client.lines == [other, own, "2 is no answer", "1 was next", "2 was last"]
 
 
-@pytest.mark.ours
 def test_what_others_ask_is_printed_while_the_client_waits(pipeline):
     waiting = pipeline.client()
     waiting.send("isprime 3")
@@ -256,7 +252,6 @@ def test_what_others_ask_is_printed_while_the_client_waits(pipeline):
     waiting.expect("1000003 is prime")
 
 
-@pytest.mark.ours
 def test_what_others_ask_leaves_the_line_being_typed_on_the_screen(pipeline):
     typing = pipeline.client(tty=True)
     typing.expect("> ")
@@ -269,7 +264,6 @@ def test_what_others_ask_leaves_the_line_being_typed_on_the_screen(pipeline):
     typing.expect("13 is prime")
 
 
-@pytest.mark.ours
 def test_control_characters_in_an_answer_do_not_reach_the_terminal(pipeline):
     client = pipeline.client()
     client.send("gcd \x1b[2J 1")
@@ -277,7 +271,6 @@ def test_control_characters_in_an_answer_do_not_reach_the_terminal(pipeline):
     assert "\x1b" not in client.out
 
 
-@pytest.mark.ours
 def test_many_clients_get_every_answer_they_asked_for(pipeline):
     clients = [pipeline.client() for _ in range(6)]
     for k, client in enumerate(clients):
@@ -289,7 +282,6 @@ def test_many_clients_get_every_answer_they_asked_for(pipeline):
         assert all(f"gcd for {k} {n} is " in client.out for n in range(50))
 
 
-@pytest.mark.ours
 def test_a_line_longer_than_the_server_takes_is_refused_by_the_client(pipeline):
     client = pipeline.client()
     client.send("isprime " + "1" * 70_000)
@@ -298,7 +290,6 @@ def test_a_line_longer_than_the_server_takes_is_refused_by_the_client(pipeline):
     client.expect("^7 is prime")
 
 
-@pytest.mark.ours
 def test_garbage_on_every_socket_does_not_stop_the_pipeline(pipeline):
     noise = random.Random(5)
     with Hand() as hand:
@@ -317,7 +308,6 @@ def test_garbage_on_every_socket_does_not_stop_the_pipeline(pipeline):
     client.expect("7 is prime")
 
 
-@pytest.mark.ours
 def test_a_malformed_message_of_a_client_that_left_costs_nobody_a_confirmation(pipeline):
     """libzmq's REP would lose the next one, if it came to read the message only then."""
     with Hand() as hand, hand.connect(zmq.REQ, pipeline.ports[0]) as honest:
@@ -334,7 +324,6 @@ def test_a_malformed_message_of_a_client_that_left_costs_nobody_a_confirmation(p
             assert honest.poll(2000) and honest.recv() == b"accepted"
 
 
-@pytest.mark.ours
 def test_what_is_no_subscription_takes_no_worker_out(pipeline):
     with Hand() as hand:
         stranger = hand.connect(zmq.XSUB, pipeline.ports[2])
@@ -348,7 +337,6 @@ def test_what_is_no_subscription_takes_no_worker_out(pipeline):
         assert hand.ask(pipeline.ports[0], b"isprime 7") == b"accepted"
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("index, kind", [*enumerate([zmq.REQ, zmq.XSUB, zmq.XSUB, zmq.PUB])])
 def test_a_message_too_large_ends_its_connection_on_every_socket(parts, index, kind):
     parts.server()
@@ -373,7 +361,6 @@ def test_a_message_too_large_ends_its_connection_on_every_socket(parts, index, k
         stranger.disable_monitor()
 
 
-@pytest.mark.ours
 def test_a_client_whose_output_nobody_reads_ends_with_the_next_answer_to_anybody(pipeline):
     client = pipeline.client(shut=True)
     other = pipeline.client()
@@ -391,7 +378,6 @@ def test_a_client_whose_output_nobody_reads_ends_with_the_next_answer_to_anybody
 # --- Ours: starting in any order, going away and coming back ---
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize(
     "order",
     [
@@ -415,7 +401,6 @@ def test_the_first_commands_are_answered_whatever_the_order_of_starting(spawn, o
     assert client.out == "gcd for 12 18 is 6\n7 is prime\n"
 
 
-@pytest.mark.ours
 def test_a_worker_takes_no_work_before_its_answers_are_subscribed_to(parts):
     with Hand() as hand:
         inputs, inputs_port = hand.bind(zmq.XPUB)
@@ -430,7 +415,6 @@ def test_a_worker_takes_no_work_before_its_answers_are_subscribed_to(parts):
         assert outputs.poll(20_000) and outputs.recv() == b"7 is prime"
 
 
-@pytest.mark.ours
 def test_a_worker_is_ready_only_when_it_hears_the_server_as_well(parts):
     with Hand() as hand:
         outputs, outputs_port = hand.bind(zmq.SUB)
@@ -443,7 +427,6 @@ def test_a_worker_is_ready_only_when_it_hears_the_server_as_well(parts):
         wait_until(lambda: outputs.poll(10) or "Ready" in worker.out)
 
 
-@pytest.mark.ours
 def test_an_answer_waits_until_the_server_is_subscribed_again(parts):
     with Hand() as hand:
         inputs, inputs_port = hand.bind(zmq.XPUB)
@@ -466,7 +449,6 @@ def test_an_answer_waits_until_the_server_is_subscribed_again(parts):
         wait_until(arrived, "the answer that has waited")
 
 
-@pytest.mark.ours
 def test_a_worker_that_is_not_running_is_told_at_once(parts):
     parts.server()
     parts.prime()
@@ -477,7 +459,6 @@ def test_a_worker_that_is_not_running_is_told_at_once(parts):
     client.expect("gcd 1 2: no worker takes such a line; now taken: isprime$")
 
 
-@pytest.mark.ours
 def test_a_line_that_waits_for_its_worker_holds_up_no_other_client(parts):
     begun = time.monotonic()
     parts.server()
@@ -493,7 +474,6 @@ def test_a_line_that_waits_for_its_worker_holds_up_no_other_client(parts):
         assert early.poll(20_000)
 
 
-@pytest.mark.ours
 def test_a_killed_worker_is_told_and_its_successor_answers(pipeline):
     client = pipeline.client()
     client.send("isprime 3")
@@ -511,7 +491,6 @@ def test_a_killed_worker_is_told_and_its_successor_answers(pipeline):
     client.expect("7 is prime")
 
 
-@pytest.mark.ours
 def test_a_worker_that_hangs_is_told_after_two_seconds(pipeline):
     client = pipeline.client()
     pipeline.prime_worker.pause()
@@ -523,7 +502,6 @@ def test_a_worker_that_hangs_is_told_after_two_seconds(pipeline):
     client.expect("3 is prime")  # late, but not lost
 
 
-@pytest.mark.ours
 def test_a_restarted_server_is_found_again_by_all(spawn, parts):
     server = parts.server()
     parts.prime()
@@ -550,7 +528,6 @@ def test_a_restarted_server_is_found_again_by_all(spawn, parts):
     client.expect("13 is prime")
 
 
-@pytest.mark.ours
 def test_a_worker_killed_under_load_loses_no_command_silently(pipeline):
     client = pipeline.client()
     client.write("".join(f"isprime {n}\n" for n in range(1000, 1030)))
@@ -563,7 +540,6 @@ def test_a_worker_killed_under_load_loses_no_command_silently(pipeline):
         assert f"{n} is" in client.out or f"isprime {n}" in client.out
 
 
-@pytest.mark.ours
 def test_a_server_killed_under_load_loses_no_command_silently(pipeline):
     client = pipeline.client()
     client.write("".join(f"isprime {n}\n" for n in range(1000, 1030)))
@@ -577,7 +553,6 @@ def test_a_server_killed_under_load_loses_no_command_silently(pipeline):
         assert told or "is not reachable" in client.out
 
 
-@pytest.mark.ours
 def test_no_server_is_one_line_for_each_command_and_the_client_goes_on(parts):
     client = parts.client()
     client.write("isprime 7\nhelp\n")
@@ -587,7 +562,6 @@ def test_no_server_is_one_line_for_each_command_and_the_client_goes_on(parts):
     assert client.out.startswith(unreachable * 2 + "commands: ")
 
 
-@pytest.mark.ours
 def test_the_confirmation_says_whether_a_worker_takes_the_line(pipeline):
     with Hand() as hand:
         assert hand.ask(pipeline.ports[0], b"isprime 7") == b"accepted"
@@ -603,7 +577,6 @@ def test_the_confirmation_says_whether_a_worker_takes_the_line(pipeline):
 # --- Ours: addresses and input of any kind ---
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("host", ["a b", "*", "x/y", "é", ""])
 def test_a_host_that_can_be_none_is_one_line_and_exit_2(spawn, host):
     for script in (spawn(CLIENT, 1, 2, "--host", host), spawn(PRIME, 1, 2, "--host", host)):
@@ -611,7 +584,6 @@ def test_a_host_that_can_be_none_is_one_line_and_exit_2(spawn, host):
         assert script.err.count("\n") == 1 and "expected a host" in script.err
 
 
-@pytest.mark.ours
 def test_a_host_that_does_not_resolve_is_one_line_for_each_command(spawn):
     client = spawn(CLIENT, 1, 2, "--host", "no-such-host.invalid")
     worker = spawn(PRIME, 1, 2, "--host", "no-such-host.invalid")
@@ -624,7 +596,6 @@ def test_a_host_that_does_not_resolve_is_one_line_for_each_command(spawn):
     assert worker.wait(5) == 0
 
 
-@pytest.mark.ours
 def test_all_parts_meet_over_ipv6(spawn):
     server = spawn(SERVER, 0, 0, 0, 0, "--host", "::1")
     ports = re.findall(r"\[::1\]:(\d+)", server.expect("^Listening on .*$")[0])
@@ -634,7 +605,6 @@ def test_all_parts_meet_over_ipv6(spawn):
     client.expect("^7 is prime$")
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("taken", range(4))
 def test_each_taken_port_is_one_line_naming_it_and_exit_1(parts, taken):
     with Hand() as hand:
@@ -644,14 +614,12 @@ def test_each_taken_port_is_one_line_naming_it_and_exit_1(parts, taken):
         assert server.err.count("\n") == 1 and f"127.0.0.1:{parts.ports[taken]}:" in server.err
 
 
-@pytest.mark.ours
 def test_the_same_port_given_twice_is_one_line_naming_it_and_exit_1(parts):
     server = parts.spawn(SERVER, *parts.ports[:3], parts.ports[0])
     assert server.wait() == 1 and server.out == ""
     assert server.err.count("\n") == 1 and f"127.0.0.1:{parts.ports[0]}:" in server.err
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize(
     "typed, printed",
     [
@@ -670,7 +638,6 @@ def test_input_of_any_kind_from_a_pipe_is_answered(pipeline, typed, printed):
     assert (client.out, client.err) == (printed, "")
 
 
-@pytest.mark.ours
 def test_ctrl_c_ends_a_client_that_waits_for_an_answer(pipeline):
     client = pipeline.client(tty=True)
     client.expect("> ")
@@ -687,7 +654,6 @@ def test_ctrl_c_ends_a_client_that_waits_for_an_answer(pipeline):
 # --- Ours: start and end ---
 
 
-@pytest.mark.ours
 def test_port_0_picks_free_ports_and_the_ready_line_names_them(spawn):
     server = spawn(SERVER, 0, 0, 0, 0)
     ports = server.expect(
@@ -700,7 +666,6 @@ def test_port_0_picks_free_ports_and_the_ready_line_names_them(spawn):
     client.expect("7 is prime")
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_every_part_stops_cleanly_while_the_others_run(pipeline, signum):
     client = pipeline.client()
@@ -712,7 +677,6 @@ def test_every_part_stops_cleanly_while_the_others_run(pipeline, signum):
         assert script.err == ""
 
 
-@pytest.mark.ours
 def test_workers_stop_while_they_wait_for_a_server(parts):
     worker = parts.prime()
     worker.expect_err("waiting for a server at 127.0.0.1")
@@ -720,7 +684,6 @@ def test_workers_stop_while_they_wait_for_a_server(parts):
     assert worker.wait(5) == 0
 
 
-@pytest.mark.ours
 def test_the_client_stops_while_it_waits_for_a_server(parts):
     client = parts.client(tty=True)
     with contextlib.suppress(AssertionError):

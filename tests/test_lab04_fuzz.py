@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from tests.harness import ROOT, load
 
-pytestmark = pytest.mark.ours
-
 client, server = load(ROOT / "lab04_grpc/client.py"), load(ROOT / "lab04_grpc/server.py")
 rpc, messages = client.rpc, client.messages
 # White space, quotes, what ends or controls things, digits that are none, and more than one plane.

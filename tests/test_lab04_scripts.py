@@ -114,7 +114,6 @@ def fake(proto):
         server.stop(None).wait()
 
 
-@pytest.mark.ours
 def test_the_output_has_a_blank_line_after_reverse_and_split_only(server, spawn):
     client = spawn(CLIENT, server.address)
     client.write("reverse Hello there!\nsplit Hello there!\nisprime 2 5 9\nexit\n")
@@ -152,7 +151,6 @@ OUTPUTS = [
 ]
 
 
-@pytest.mark.ours
 def test_every_command_prints_exactly_this(server, spawn):
     client = spawn(CLIENT, server.address)
     for command, _ in OUTPUTS:
@@ -163,7 +161,6 @@ def test_every_command_prints_exactly_this(server, spawn):
     assert client.err == ""
 
 
-@pytest.mark.ours
 def test_an_answer_of_isprime_is_printed_before_the_next_has_come(fake, spawn):
     go_on = threading.Event()
 
@@ -180,7 +177,6 @@ def test_an_answer_of_isprime_is_printed_before_the_next_has_come(fake, spawn):
     client.expect("^the second$")
 
 
-@pytest.mark.ours
 def test_the_prompt_is_there_on_a_terminal_with_history_and_completion(server, spawn):
     client = spawn(CLIENT, server.address, tty=True, env={"TERM": "dumb"})
     client.expect("> ")
@@ -194,7 +190,6 @@ def test_the_prompt_is_there_on_a_terminal_with_history_and_completion(server, s
     assert client.wait(5) == 0
 
 
-@pytest.mark.ours
 def test_no_server_is_one_line_for_each_command_and_the_prompt_stays(spawn, server):
     server.kill()
     client = spawn(CLIENT, server.address)
@@ -205,7 +200,6 @@ def test_no_server_is_one_line_for_each_command_and_the_prompt_stays(spawn, serv
     assert client.out == unavailable * 3 + COMMANDS + "\nShutting down\n"
 
 
-@pytest.mark.ours
 def test_a_session_survives_restarts_of_the_server(spawn):
     port = free_port()
     client = spawn(CLIENT, f"127.0.0.1:{port}")
@@ -224,7 +218,6 @@ def test_a_session_survives_restarts_of_the_server(spawn):
         client.expect("unavailable")
 
 
-@pytest.mark.ours
 def test_a_server_that_hangs_is_one_line(server, spawn):
     client = spawn(CLIENT, server.address)
     client.send("reverse abc")
@@ -237,7 +230,6 @@ def test_a_server_that_hangs_is_one_line(server, spawn):
     client.expect("zyx")
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize("command", ["reverse abc", "split abc", "isprime 7 9", "isprime 7"])
 def test_a_function_that_hangs_is_reported_when_it_has_been_silent_for_5_s(fake, spawn, command):
     """The server's process works, so its connection does."""
@@ -275,7 +267,6 @@ class TimedStream:
         self.cancelled.set()
 
 
-@pytest.mark.ours
 def test_a_stream_may_last_as_long_as_its_answers_come(monkeypatch):
     client = load(ROOT / "lab04_grpc/client.py")
     monkeypatch.setattr(client, "CALL_TIMEOUT", 0.5)
@@ -285,7 +276,6 @@ def test_a_stream_may_last_as_long_as_its_answers_come(monkeypatch):
         list(client.unless_silent(TimedStream(0, 20)))
 
 
-@pytest.mark.ours
 def test_a_reader_that_is_slow_is_no_silence_of_the_server(monkeypatch):
     client = load(ROOT / "lab04_grpc/client.py")
     monkeypatch.setattr(client, "CALL_TIMEOUT", 0.5)
@@ -295,7 +285,6 @@ def test_a_reader_that_is_slow_is_no_silence_of_the_server(monkeypatch):
     assert not stream.cancelled.is_set()
 
 
-@pytest.mark.ours
 def test_answers_that_a_broken_connection_took_away_are_asked_for_again(fake, spawn):
     """Each stream breaks after one answer; the third attempt is the last."""
     asked = []
@@ -313,7 +302,6 @@ def test_answers_that_a_broken_connection_took_away_are_asked_for_again(fake, sp
     assert client.lines[:3] == ["answer to 1", "answer to 2", "answer to 3"]
 
 
-@pytest.mark.ours
 def test_a_connection_cut_in_mid_session_is_made_again(server, spawn):
     with TcpRelay(int(server.address.split(":")[1])) as relay:
         client = spawn(CLIENT, f"127.0.0.1:{relay.port}")
@@ -328,7 +316,6 @@ def test_a_connection_cut_in_mid_session_is_made_again(server, spawn):
         wait_until(lambda: answered("reverse xyz", "zyx"), "the connection to be made again")
 
 
-@pytest.mark.ours
 def test_a_text_over_the_message_limit_is_one_line(server, spawn):
     client = spawn(CLIENT, server.address)
     client.send("reverse " + "x" * (5 << 20))
@@ -337,7 +324,6 @@ def test_a_text_over_the_message_limit_is_one_line(server, spawn):
     client.expect("cba")
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize(
     "typed, printed",
     [
@@ -359,7 +345,6 @@ def test_input_of_any_kind_from_a_pipe_is_answered(server, spawn, typed, printed
     assert client.out.startswith(printed) and client.err == ""
 
 
-@pytest.mark.ours
 def test_what_an_encoding_does_not_have_is_replaced(server, spawn):
     client = spawn(CLIENT, server.address, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     client.write("reverse 日本\nreverse abc\n")
@@ -368,7 +353,6 @@ def test_what_an_encoding_does_not_have_is_replaced(server, spawn):
     assert client.err == "" and 'message: "cba"' in client.out
 
 
-@pytest.mark.ours
 def test_ctrl_c_ends_a_client_that_waits_for_an_answer(server, spawn):
     client = spawn(CLIENT, server.address, tty=True)
     client.expect("> ")
@@ -380,7 +364,6 @@ def test_ctrl_c_ends_a_client_that_waits_for_an_answer(server, spawn):
     assert client.lines[-1] == "Shutting down" and "does not answer" not in client.out
 
 
-@pytest.mark.ours
 def test_ipv6_and_a_host_that_does_not_resolve(spawn):
     server = spawn(SERVER, 0, "--host", "::1")
     client = spawn(CLIENT, f"[::1]:{server.port()}")
@@ -394,14 +377,12 @@ def test_ipv6_and_a_host_that_does_not_resolve(spawn):
 # --- Ours: the service ---
 
 
-@pytest.mark.ours
 def test_an_empty_delimiter_is_an_invalid_argument(stub, proto):
     with pytest.raises(grpc.RpcError) as error:
         stub.split(proto[0].SplitRequest(text="abc", delim=""), timeout=20)
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.ours
 @pytest.mark.parametrize(
     "text, delim, parts",
     [("a,b,,c", ",", ["a", "b", "", "c"]), ("a<>b", "<>", ["a", "b"]), ("", ",", [""])],
@@ -411,7 +392,6 @@ def test_split_divides_at_every_delimiter(stub, proto, text, delim, parts):
     assert (reply.number, list(reply.parts)) == (len(parts), parts)
 
 
-@pytest.mark.ours
 def test_isprime_answers_each_number_before_the_next_is_sent(stub, proto):
     step = threading.Semaphore(0)
 
@@ -448,7 +428,6 @@ def idle_streams(stub, proto):
         stream.cancel()
 
 
-@pytest.mark.ours
 def test_a_thousand_idle_streams_stop_neither_a_new_caller_nor_the_end(
     server, stub, proto, idle_streams
 ):
@@ -458,7 +437,6 @@ def test_a_thousand_idle_streams_stop_neither_a_new_caller_nor_the_end(
     assert server.wait(END) == 0
 
 
-@pytest.mark.ours
 def test_calls_beyond_the_limit_are_refused_until_others_end(server, stub, proto, idle_streams):
     last = idle_streams(2000)
 
@@ -477,7 +455,6 @@ def test_calls_beyond_the_limit_are_refused_until_others_end(server, stub, proto
     wait_until(accepted, "the place of the stream that has ended")
 
 
-@pytest.mark.ours
 def test_ctrl_c_ends_open_streams_at_once(server, idle_streams):
     stream = idle_streams(1)
     begun = time.monotonic()
@@ -490,7 +467,6 @@ def test_ctrl_c_ends_open_streams_at_once(server, idle_streams):
     assert server.err == "" and server.lines[-1] == "Shutting down"
 
 
-@pytest.mark.ours
 def test_proxies_in_the_environment_are_not_used(server, spawn):
     proxy = f"http://127.0.0.1:{free_port()}"
     client = spawn(CLIENT, server.address, env={"http_proxy": proxy, "https_proxy": proxy})
@@ -498,7 +474,6 @@ def test_proxies_in_the_environment_are_not_used(server, spawn):
     client.expect("cba")
 
 
-@pytest.mark.ours
 def test_generated_stubs_can_be_made_in_the_folder_and_are_not_used(spawn, tmp_path, labs):
     folder = shutil.copytree(labs / "lab04_grpc", tmp_path / "dossier é")
     made = subprocess.run(

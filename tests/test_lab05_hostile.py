@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from tests.harness import ROOT, load
 from tests.lab05_ring import Ring, Rpc, wait_until
 
-pytestmark = pytest.mark.ours
-
 wire = load(ROOT / "lab05_chord/wire.py")
 RECEIVED = ["Registration", "Departure", "Question", "View", "Operation", "Arc", "Keys", "Copies"]
 ANYTHING = settings(derandomize=True, max_examples=100, deadline=None)

@@ -108,18 +108,12 @@ def test_connect_tells_what_is_there(spawn):
     assert len(client.lines) == 3
 
 
-# --- ours ---
-
-ours = pytest.mark.ours
-
-
 @pytest.fixture
 def rpc():
     with contextlib.closing(Rpc()) as rpc:
         yield rpc
 
 
-@ours
 def test_joining_and_leaving_under_load_loses_and_doubles_nothing(spawn, rpc):
     ring = Ring(spawn, 3)
     with load(rpc, ring) as clients:
@@ -132,7 +126,6 @@ def test_joining_and_leaving_under_load_loses_and_doubles_nothing(spawn, rpc):
         wait_until(lambda: min(client.count for client in clients) > 30, "some load")
 
 
-@ours
 @pytest.mark.parametrize("victims", [(25,), (25, 26)])
 def test_after_kill_9_of_one_or_two_nodes_all_keys_are_found_within_5_s(spawn, rpc, victims):
     ring = Ring(spawn, 6)
@@ -147,7 +140,6 @@ def test_after_kill_9_of_one_or_two_nodes_all_keys_are_found_within_5_s(spawn, r
     assert_all_found(rpc, ring, keys)
 
 
-@ours
 def test_replicas_are_restored_so_that_others_may_die_later(spawn, rpc):
     ring = Ring(spawn, 5)
     keys = save_some(rpc, ring)
@@ -159,7 +151,6 @@ def test_replicas_are_restored_so_that_others_may_die_later(spawn, rpc):
     assert_all_found(rpc, ring, keys)
 
 
-@ours
 def test_saves_go_on_when_a_node_is_killed_under_load(spawn, rpc):
     ring = Ring(spawn, 5)
     with load(rpc, ring) as clients:
@@ -171,7 +162,6 @@ def test_saves_go_on_when_a_node_is_killed_under_load(spawn, rpc):
         wait_until(lambda: sum(c.count for c in clients) > before + 60, "load to go on")
 
 
-@ours
 def test_a_restarted_registry_learns_the_ring_from_its_nodes(spawn, rpc):
     ring = Ring(spawn, 5)
     keys = save_some(rpc, ring, 20)
@@ -187,7 +177,6 @@ def test_a_restarted_registry_learns_the_ring_from_its_nodes(spawn, rpc):
     assert_all_found(rpc, ring, keys)
 
 
-@ours
 def test_nodes_serve_for_long_without_the_registry(spawn, rpc):
     ring = Ring(spawn, 3)
     keys = save_some(rpc, ring, 5)
@@ -206,7 +195,6 @@ def test_nodes_serve_for_long_without_the_registry(spawn, rpc):
     assert max(durations) < 2  # a few milliseconds when nothing else runs
 
 
-@ours
 def test_a_node_that_hung_answers_nothing_out_of_date(spawn, rpc):
     ring = Ring(spawn, 4)
     kazan = rpc.KeyRequest(key="Kazan")
@@ -224,7 +212,6 @@ def test_a_node_that_hung_answers_nothing_out_of_date(spawn, rpc):
     assert hung.get(kazan, timeout=15).text == "new"
 
 
-@ours
 def test_a_ring_that_hung_as_a_whole_still_has_its_keys(spawn, rpc):
     ring = Ring(spawn, 4)
     keys = save_some(rpc, ring, 10)
@@ -237,7 +224,6 @@ def test_a_ring_that_hung_as_a_whole_still_has_its_keys(spawn, rpc):
     assert_all_found(rpc, ring, keys)
 
 
-@ours
 def test_many_clients_through_every_node_do_not_block_each_other(spawn, rpc):
     ring = Ring(spawn, 4)
     save_some(rpc, ring, 10)
@@ -262,7 +248,6 @@ def test_many_clients_through_every_node_do_not_block_each_other(spawn, rpc):
     assert len(answers) == 800 and all(answers)
 
 
-@ours
 def test_of_several_saves_of_one_key_at_the_same_time_one_succeeds(spawn, rpc):
     ring = Ring(spawn, 3)
     stubs = [rpc.node(node) for node in ring.nodes]
@@ -277,7 +262,6 @@ def test_of_several_saves_of_one_key_at_the_same_time_one_succeeds(spawn, rpc):
         assert text == f"text {winners[0]}"
 
 
-@ours
 def test_values_of_many_megabytes_are_kept_and_handed_over(spawn):
     ring = Ring(spawn, 2)
     text = "ö" * 3_000_000
@@ -288,7 +272,6 @@ def test_values_of_many_megabytes_are_kept_and_handed_over(spawn):
     assert ring.ask("get big", at=ring.nodes[2])[1] == text
 
 
-@ours
 def test_keys_are_any_text_but_none(spawn):
     ring = Ring(spawn, 1)
     lines = ['save "Набережные Челны" ÿ \U0001f600', 'get "Набережные Челны"', 'save "" x', "find"]
@@ -298,7 +281,6 @@ def test_keys_are_any_text_but_none(spawn):
     assert len(answers) == 5 and "needs a key" in answers[3] and "needs a key" in answers[4]
 
 
-@ours
 def test_a_full_ring_works_and_admits_nobody_else(spawn, rpc):
     ring = Ring(spawn, 4, m=2)
     assert_all_found(rpc, ring, save_some(rpc, ring, 12))
@@ -307,7 +289,6 @@ def test_a_full_ring_works_and_admits_nobody_else(spawn, rpc):
     assert fifth.out == "" and "full" in fifth.err and len(fifth.err.splitlines()) == 1
 
 
-@ours
 def test_all_nodes_may_leave_at_once(spawn):
     ring = Ring(spawn, 5)
     for node in ring.nodes:
@@ -319,7 +300,6 @@ def test_all_nodes_may_leave_at_once(spawn):
     wait_until(lambda: ring.ask("get_info") == [], "an empty ring")
 
 
-@ours
 def test_a_node_without_a_registry_gives_up_within_5_s(spawn):
     node = spawn("lab05_chord/Node.py", f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
     begun = time.monotonic()
@@ -328,7 +308,6 @@ def test_a_node_without_a_registry_gives_up_within_5_s(spawn):
     assert node.out == "" and "no registry" in node.err and len(node.err.splitlines()) == 1
 
 
-@ours
 def test_a_node_whose_port_is_taken_registers_nowhere(spawn):
     ring = Ring(spawn, 1)
     address = f"127.0.0.1:{ring.nodes[0].port}"
@@ -341,7 +320,6 @@ def test_a_node_whose_port_is_taken_registers_nowhere(spawn):
     assert ring.address in registry.err and len(registry.err.splitlines()) == 1
 
 
-@ours
 @pytest.mark.parametrize(
     "script, arguments",
     [
@@ -361,7 +339,6 @@ def test_bad_arguments_are_one_line_and_status_2(spawn, script, arguments):
     assert process.out == "" and len(process.err.splitlines()) == 1
 
 
-@ours
 def test_port_0_is_any_port_and_is_named(spawn):
     registry = spawn("lab05_chord/Registry.py", "0", 5)
     address = f"127.0.0.1:{registry.port()}"
@@ -376,7 +353,6 @@ def test_port_0_is_any_port_and_is_named(spawn):
     assert client.wait() == 0
 
 
-@ours
 def test_a_node_waits_for_a_registry_that_starts_a_little_later(spawn):
     port = free_port()
     node = spawn("lab05_chord/Node.py", f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
@@ -384,7 +360,6 @@ def test_a_node_waits_for_a_registry_that_starts_a_little_later(spawn):
     node.expect("assigned node_id=24, .*")
 
 
-@ours
 def test_ctrl_c_ends_everything_within_a_second(spawn):
     ring = Ring(spawn, 3)
     client = spawn("lab05_chord/Client.py", tty=True)
@@ -399,7 +374,6 @@ def test_ctrl_c_ends_everything_within_a_second(spawn):
         assert "Traceback" not in script.err
 
 
-@ours
 def test_the_client_answers_every_line_until_the_end_of_its_input(spawn):
     client = spawn("lab05_chord/Client.py")
     for line in ("", "help", "foo bar", "find x", "get_info", "connect nowhere", "\udcff"):
@@ -411,7 +385,6 @@ def test_the_client_answers_every_line_until_the_end_of_its_input(spawn):
     assert "commands:" in client.lines[0] and "commands:" in client.lines[1]
 
 
-@ours
 def test_nobody_reading_its_output_stops_no_server(labs):
     """As with `python3 Registry.py ... | head -1`."""
     folder, port = labs / "lab05_chord", free_port()
@@ -457,7 +430,6 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-@pytest.mark.ours
 def test_a_ring_whose_lines_nobody_reads_serves_all_the_same(spawn, rpc, tmp_path):
     (tmp_path / "start.py").write_text(FULL_PIPES)
 

@@ -4,8 +4,6 @@ import pytest
 
 from tests.sim_chord import QUIET, hang, holder, join, leave, nothing, play, scenario
 
-pytestmark = pytest.mark.ours
-
 SEEDS = range(20)
 
 

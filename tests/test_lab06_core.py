@@ -6,8 +6,6 @@ import pytest
 
 from tests.harness import ROOT, load
 
-pytestmark = pytest.mark.ours
-
 raft = load(ROOT / "lab06_raft/raft.py")
 Role = raft.Role
 protocol = load(ROOT / "lab06_raft/protocol.py")

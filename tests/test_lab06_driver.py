@@ -8,8 +8,6 @@ import pytest
 from tests.harness import ROOT
 from tests.sim.cluster import Cluster, violation
 
-pytestmark = pytest.mark.ours
-
 SEEDS = 100
 
 

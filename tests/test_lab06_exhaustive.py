@@ -4,8 +4,6 @@ import pytest
 
 from tests.explore_raft import Core, Reduction, Violation, explore, raft
 
-pytestmark = pytest.mark.ours
-
 
 class DoubleVote(raft.Raft):
     def _may_vote(self, request):

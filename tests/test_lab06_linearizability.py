@@ -10,8 +10,6 @@ from tests.harness import wait_until
 from tests.lab06_cluster import Cluster
 from tests.linearizability import Operation, is_linearizable
 
-pytestmark = pytest.mark.ours
-
 PATIENCE = 0.4  # s for an answer; the outcome of a write is open then
 
 

@@ -8,7 +8,6 @@ import pytest
 from tests.harness import wait_until
 from tests.lab06_cluster import Cluster
 
-pytestmark = pytest.mark.ours
 PORT = 50000
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from tests.harness import ROOT, load
 
-pytestmark = pytest.mark.ours
 core = load(ROOT / "lab06_raft/node.py")
 waiting = load(ROOT / "lab06_raft/waiting.py")
 protocol = load(ROOT / "lab06_raft/protocol.py")

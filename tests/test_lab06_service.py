@@ -18,8 +18,6 @@ from tests.harness import ROOT, Failure, free_port, listens, load, wait_until
 from tests.lab06_cluster import Cluster, messages, rpc, services
 from tests.relays import TcpRelay
 
-pytestmark = pytest.mark.ours
-
 CLIENT = "lab06_raft/client.py"
 SERVER = "lab06_raft/server.py"
 TROUBLED = "tests/lab06_troubled.py"

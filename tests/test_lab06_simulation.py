@@ -4,8 +4,6 @@ import pytest
 
 from tests.sim_raft import Cluster, raft, violation
 
-pytestmark = pytest.mark.ours
-
 SEEDS = 400
 ENOUGH = 5000  # seeds within which a mutant must be found; most take a few dozen
 

@@ -19,8 +19,6 @@ from tests.test_lab06_core import (
     server,
 )
 
-pytestmark = pytest.mark.ours
-
 state_machine = load(ROOT / "lab06_raft/state_machine.py")
 Log = load(ROOT / "lab06_raft/log.py").Log
 protocol = load(ROOT / "lab06_raft/protocol.py")

@@ -8,8 +8,6 @@ import pytest
 
 from tests.harness import ROOT, load
 
-pytestmark = pytest.mark.ours
-
 storage = load(ROOT / "lab06_raft/storage.py")
 protocol = load(ROOT / "lab06_raft/protocol.py")
 Disk, Entry, Snapshot, StorageError = (

@@ -8,8 +8,6 @@ from tests.harness import ROOT
 from tests.mutants import Mutant
 from tests.mutants.__main__ import LISTS, Judges, stale
 
-pytestmark = pytest.mark.ours
-
 CONFIG = "lab06_raft/config.py"
 FOUND = Mutant("found", CONFIG, "len(text) <= 9", "len(text) <= 0")
 SURVIVES = Mutant("survives", CONFIG, "Return a server's id", "Return an id")

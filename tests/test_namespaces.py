@@ -10,8 +10,6 @@ import pytest
 from tests import namespaces
 from tests.harness import wait_until
 
-pytestmark = pytest.mark.ours
-
 
 def listen(host):
     return host.call(lambda: socket.create_server(("", 5555)))

@@ -11,8 +11,6 @@ import pytest
 
 from tests.harness import ROOT, free_port, load, wait_until
 
-pytestmark = pytest.mark.ours
-
 rpc = load(ROOT / "lab04_grpc/rpc.py")
 SERVER, CLIENT = "lab04_grpc/server.py", "lab04_grpc/client.py"
 RECOVERY = 5.0  # s

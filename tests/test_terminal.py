@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from tests.harness import ROOT, load
 from tests.test_house import INTERACTIVE, OTHERS
 
-pytestmark = pytest.mark.ours
-
 CLEAR = "\x1b[2J"  # clears a terminal's screen
 HOSTILE = f"a{CLEAR}b\x9b2J\r\n\u202ec"  # with the control sequence in 8 bits, and text to the left
 HARMLESS = r"a\x1b[2Jb\x9b2J\r\n\u202ec"

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tests.grading import finding, reports, sandbox
-from tests.grading.grade import LabResult, Options, from_json, grade, grade_lab, read_rubric
+from tests.grading.grade import LabResult, Options, from_json, grade_lab, grade_safely, read_rubric
 from tests.grading.page import page
 
 NOT_ISOLATED = (
@@ -89,17 +89,6 @@ def on_this_machine(
             executor.shutdown(wait=False, cancel_futures=True)
             sandbox.stop_all()
             raise
-
-
-def grade_safely(name: str, path: Path, options: Options) -> list[LabResult]:
-    """Grade a submission; one that cannot be unpacked has no points, and the others go on."""
-    try:
-        return grade(name, path, options)
-    except (finding.Unusable, OSError) as error:
-        results = [grade_lab(lab, None, path, options) for lab in options.labs]
-        for lab in results:
-            lab.found = lab.fault = f"the submission cannot be read: {error}"
-        return results
 
 
 def grade_all(args: argparse.Namespace, options: Options) -> int:

@@ -94,6 +94,17 @@ def grade(name: str, path: Path, options: Options) -> list[LabResult]:
         return [grade_lab(lab, found.get(lab), top.resolve(), options) for lab in options.labs]
 
 
+def grade_safely(name: str, path: Path, options: Options) -> list[LabResult]:
+    """Grade a submission; one that cannot be unpacked has no points, and the others go on."""
+    try:
+        return grade(name, path, options)
+    except (finding.Unusable, OSError) as error:
+        results = [grade_lab(lab, None, path, options) for lab in options.labs]
+        for lab in results:
+            lab.found = lab.fault = f"the submission cannot be read: {error}"
+        return results
+
+
 def grade_lab(lab: int, found: finding.Found | None, top: Path, options: Options) -> LabResult:
     """Grade one lab of a submission."""
     tests = [test for test in read_rubric(Path(options.rubric)) if test.lab == lab]

@@ -206,7 +206,7 @@ class Lone:
         return self._call("append", term, leader)
 
     def win_vote(self, term: int, candidate: int) -> int:
-        """Ask for a vote in this term; return the term. Where there is a log, find a place in it."""
+        """Ask for a vote in this term or soon after; return the term."""
         return self._until_taken(
             "vote", term, candidate, lambda asked, reply: reply == (asked, True)
         )

@@ -47,7 +47,8 @@ MAX_OPEN_FILES = 2048
 MAX_COPY = 64 << 20  # bytes of a submission's folder
 WATCH_INTERVAL = 0.5  # s
 TOOLS = "unshare", "nsenter", "setpriv", "prlimit", "env"
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "venv", "node_modules", "__pycache__", ".idea")
+NOT_SENT = ".git", ".venv", "venv", "node_modules", "__pycache__", ".idea"
+NOT_COPIED = shutil.ignore_patterns(*NOT_SENT)
 
 
 @cache
