@@ -95,7 +95,7 @@ class FileUpload:
         self._saved(self._final, self._size)
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):  # somebody else has removed it
+        with contextlib.suppress(OSError):  # it was removed from outside
             os.unlink(self._temporary, dir_fd=self._folder)
         self._close()
 

@@ -20,7 +20,7 @@ NUMBERS = [
 CONNECT_TIMEOUT = 5.0  # s
 REPLY_TIMEOUT = 30.0  # s: a server that divides by every smaller number takes a while
 READ_SIZE = 4096  # bytes
-MAX_REPLY = 4096  # bytes: a server that sends more without a line end does not mean us
+MAX_REPLY = 4096  # bytes: a server that sends more without a line end is no prime server
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A reply ends with its line; some servers send none but stop after the word.
 REPLY = re.compile(rb"\s*(\S[^\n]*?)(?:\n|(?<=prime)$)")
@@ -41,12 +41,12 @@ def ask(sock: socket.socket, number: int) -> str:
         reply += data
         if len(reply) > MAX_REPLY:
             raise ServerGone("the server answers with an endless line")
-    # Whatever it is, it does not command the terminal.
+    # Escaped, so that no reply controls the terminal.
     return match[1].rstrip().decode("latin-1").encode("unicode_escape").decode()
 
 
 def say(line: str) -> None:
-    """Write a line to stdout, if there still is somebody to read it; exit 1 if that fails."""
+    """Write a line to stdout; exit 1 if that fails, unless its reader has gone."""
     try:
         print(line, flush=True)
     except OSError as error:

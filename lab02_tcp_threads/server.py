@@ -41,8 +41,8 @@ BACKLOG = 1024  # connections that the system may hold until they are accepted
 QUIET = 0.05  # s of silence that end a number, for clients that send no white space
 SWITCH_INTERVAL = 0.001  # s: how long a thread that computes may keep another one waiting
 ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
-# A client whose machine has vanished is given up after 30 s: silent ones by three probes without an
-# answer, those that are owed data when that is not acknowledged.
+# With them the system ends a connection 30 s after the client's machine has vanished: an idle one
+# after three probes without an answer, one that waits for an acknowledgement by its own timeout.
 KEEPALIVE = {
     "TCP_KEEPIDLE": 15,  # s
     "TCP_KEEPALIVE": 15,  # s: its name on macOS
@@ -142,7 +142,6 @@ class Worker(Thread):
             self.serve(connection)
 
     def close(self, connection: Connection) -> None:
-        self.quiet_at.pop(connection, None)
         self.selector.unregister(connection.sock)
         connection.close()
 
@@ -187,7 +186,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def give_up_the_dead(sock: socket.socket) -> None:
-    """Have the system end a connection whose other side does not answer any more."""
+    """Have the system end a connection when its other side no longer answers."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE.items():
         if hasattr(socket, option):
@@ -248,12 +247,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    for name in ("stdout", "stderr"):  # closed by who has started us
+    for name in ("stdout", "stderr"):  # None if they were closed before the start
         setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     args = parse_args(argv)
     wake, waker = socket.socketpair()
     waker.setblocking(False)
-    signal.set_wakeup_fd(waker.fileno())  # no signal can be missed, nor come between two steps
+    signal.set_wakeup_fd(waker.fileno())  # so serve() misses no signal, whenever it comes
     for signum in STOP_SIGNALS:
         signal.signal(signum, lambda signum, frame: None)
     sys.setswitchinterval(SWITCH_INTERVAL)

@@ -54,7 +54,7 @@ def test_the_client_gives_up_after_six_datagrams_in_three_seconds(raw_server, sp
     begun = time.monotonic()
     received = [first, *raw_server.collect(client)]
     assert client.wait() != 0
-    assert 2.0 < time.monotonic() - begun < 5.0  # 3 s, if nobody is late
+    assert 2.0 < time.monotonic() - begun < 5.0  # 3 s, if neither is late
     assert received == [b"s | 0 | a | 3"] * (len(received) if LOSSY else 6)
 
 

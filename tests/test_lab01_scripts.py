@@ -347,7 +347,7 @@ def test_garbage_neither_stops_the_server_nor_stays_in_its_memory(server, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"warm", "good"}
 
 
-def test_a_log_that_nobody_reads_does_not_stop_the_server(spawn, tmp_path):
+def test_a_log_without_a_reader_does_not_stop_the_server(spawn, tmp_path):
     with RawClient(spawn(SERVER, 0, "--dir", tmp_path, deaf=True).port()) as client:
         for _ in range(3000):
             client.sock.send(b"x" * 60)

@@ -77,7 +77,7 @@ def test_a_new_client_does_not_wait_for_a_crowd_that_pipelines(server, clients, 
 
 
 @pytest.mark.parametrize("farewell", [reset, socket.socket.close])
-def test_the_numbers_of_clients_that_have_gone_delay_nobody(server, farewell):
+def test_the_numbers_of_clients_that_have_gone_delay_no_other(server, farewell):
     gone = [connect(server.number) for _ in range(60)]
     for sock in gone:
         sock.sendall((PRIME_1000 + b"\n") * 3)  # 60 s of work

@@ -253,7 +253,7 @@ def processor_time(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_two_hundred_idle_clients_delay_nobody_and_use_no_processor(our_server):
+def test_two_hundred_idle_clients_delay_no_other_and_use_no_processor(our_server):
     with contextlib.ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(connect(our_server.number))

@@ -17,12 +17,6 @@ MUTANTS = [
         "                self.quiet_at.pop(connection, None)\n                connection.read()",
         "                connection.read()",
     ),
-    Mutant(
-        "a closed connection may still fall silent",
-        SERVER,
-        "        self.quiet_at.pop(connection, None)\n        self.selector.unregister",
-        "        self.selector.unregister",
-    ),
     Mutant("a worker wakes for nothing", SERVER, "        return None\n", "        return QUIET\n"),
     Mutant(
         "the last number is lost",
@@ -53,7 +47,9 @@ MUTANTS = [
     Mutant("no number takes long", CONNECTION, "SLOW_DIGITS = 50", "SLOW_DIGITS = 1000"),
     Mutant("threads wait for five milliseconds", SERVER, "INTERVAL = 0.001", "INTERVAL = 0.005"),
     Mutant("the slow lane has no order", SLOW_LANE, "COURTESY = 10.0", "COURTESY = 0.0"),
-    Mutant("broken connections keep their place", SLOW_LANE, "            self._drop_broken()\n", ""),
+    Mutant(
+        "broken connections keep their place", SLOW_LANE, "            self._drop_broken()\n", ""
+    ),
     Mutant(
         "a test goes on without its client",
         SLOW_LANE,
