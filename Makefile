@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-lossy lint sim mutants-raft soak bench bench-peers grade clean
+.PHONY: demo test test-lossy lint sim mutants-raft soak bench bench-peers grade zoo clean
 
 demo: $(VENV)/ready
 	$(RUN) demo.py
@@ -51,6 +51,10 @@ JOBS ?= 2
 LABS ?= 1,2,3,4,5,6
 grade: $(VENV)/ready
 	$(RUN) -m tests.grading $(SUBS) $(OUT) --jobs $(JOBS) --labs $(LABS)
+
+# The grader against our labs, a plain second implementation and planted bugs; or ZOO="1 6".
+zoo: $(VENV)/ready
+	$(RUN) -m tests.grading.zoo $(ZOO) --jobs $(JOBS)
 
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .

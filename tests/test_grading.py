@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.grading import finding, grade, reports, sandbox
+from tests.grading.zoo import __main__ as zoo
 from tests.harness import ROOT
 
 PLAIN = ROOT / "tests/grading/zoo/plain"
@@ -126,6 +127,15 @@ def test_signs_in_the_source_are_enough(tmp_path):
                 (target / path.name).write_text(path.read_text())
     found = finding.find(tmp_path)
     assert {lab: hit.folder.name for lab, hit in found.items()} == dict(enumerate("abcdef", 1))
+
+
+def test_every_planted_bug_has_its_place_and_its_test(tmp_path):
+    bugs = zoo.read_bugs(finding.LABS)
+    tests = {(test.lab, test.test) for test in grade.read_rubric(grade.HERE / "rubric.json")}
+    for number, bug in enumerate(bugs):
+        zoo.plant(bug, tmp_path / str(number))
+        assert (bug["lab"], bug["test"]) in tests, bug
+    assert all(sum(bug["lab"] == lab for bug in bugs) >= 10 for lab in finding.LABS)
 
 
 def test_control_characters_of_a_stranger_are_shown_not_obeyed():

@@ -123,7 +123,8 @@ def grade_lab(lab: int, found: finding.Found | None, top: Path, options: Options
         result.fault = f"{answer.get('expected', 'The grader had a fault.')}\n{answer['seen']}"
         result.results = [Result(test, 0, kind, tried=answer["tried"]) for test in tests]
         return result
-    result.results = [judge(found, test, options) for test in tests]
+    pace = answer["seconds"]
+    result.results = [judge(found, test, options, pace) for test in tests]
     drop_unsafe_parts(result)
     return result
 
@@ -141,19 +142,23 @@ def describe(found: finding.Found, top: Path) -> str:
     return text
 
 
-def attempt(found: finding.Found, test: str, options: Options) -> dict:
-    """Run a test until it passes, three times at the most; return the last answer."""
-    answer = run(found, test, options)
+def attempt(found: finding.Found, test: str, options: Options, pace: float = 0.0) -> dict:
+    """Run a test until it passes, three times at the most; return the last answer.
+
+    Args:
+        pace: the seconds that the gate took, for tests which wait for what takes as long.
+    """
+    answer = run(found, test, options, pace)
     for _ in range(TRIES - 1):
         if answer["status"] not in ("failed", "unjudged"):
             break
-        answer = run(found, test, options)
+        answer = run(found, test, options, pace)
         if answer["status"] == "passed" and test != GATE:
             answer["status"] = "unsteady"
     return answer
 
 
-def run(found: finding.Found, test: str, options: Options) -> dict:
+def run(found: finding.Found, test: str, options: Options, pace: float) -> dict:
     """Run a test once, in a sandbox."""
     ours = (
         {
@@ -171,6 +176,7 @@ def run(found: finding.Found, test: str, options: Options) -> dict:
         "ours": ours,
         "hidden": options.hidden,
         "site": options.site,
+        "pace": pace,
     }
     answer = sandbox.run(job, TEST_TIME)
     if "late" in answer:
@@ -187,9 +193,9 @@ def run(found: finding.Found, test: str, options: Options) -> dict:
     return answer
 
 
-def judge(found: finding.Found, test: Test, options: Options) -> Result:
+def judge(found: finding.Found, test: Test, options: Options, pace: float) -> Result:
     """Judge one test of the rubric."""
-    answer = attempt(found, test.test, options)
+    answer = attempt(found, test.test, options, pace)
     passed = answer["status"] in ("passed", "unsteady")
     return Result(
         test,

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -35,12 +36,16 @@ def judge(job: dict) -> dict:
             outcome = {"status": status, "expected": loss.expected, "seen": seen}
         except Exception:  # a fault of the grader, or of this machine
             outcome = {"status": "unjudged", "error": traceback.format_exc()}
-        outcome |= {"tried": scene.tried, "words": scene.last_words(), "note": scene.note}
+        outcome |= {"tried": scene.tried, "words": scene.last_words()}
     return outcome
 
 
 def main() -> int:
     job = json.load(sys.stdin)
+    # A grader in the background has SIGINT ignored, and programs would inherit that.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.environ.update({"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"})
     for name in set(os.environ) - {*INHERITED, "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}:
         del os.environ[name]

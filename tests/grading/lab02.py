@@ -14,6 +14,7 @@ from tests.grading.wire import UP, Recorder
 
 PORT = 5555
 TWELVE_TIME = 120.0  # s for twelve numbers; dividing by every smaller one takes a second each
+LEAST_TIME = 10.0  # s
 STOP_TIME = 5.0  # s
 
 
@@ -27,9 +28,18 @@ def start_client(scene: Scene, port: int | None = None) -> Program:
     return scene.start("client", f"127.0.0.1:{port or scene.port(PORT)}")
 
 
-def finish(client: Program, seconds: float = TWELVE_TIME) -> str:
+def twelve_time(scene: Scene) -> float:
+    """Return the seconds that twelve numbers may take: several times what the gate took."""
+    return min(TWELVE_TIME, LEAST_TIME + 6 * scene.pace) if scene.pace else TWELVE_TIME
+
+
+def finish(client: Program) -> str:
     """Wait for the client's end; return its output."""
-    check(client.ends(seconds), "the client ends when all numbers are answered", client.tail())
+    check(
+        client.ends(twelve_time(client.scene)),
+        "the client ends when all numbers are answered",
+        client.tail(),
+    )
     return client.out
 
 
@@ -170,7 +180,7 @@ def two_clients_at_the_same_time(scene: Scene) -> None:
         time.sleep(0.3)
         client = start_client(scene)
         check(
-            client.ends(TWELVE_TIME)
+            client.ends(twelve_time(scene))
             and primes.verdicts(client.out, primes.TWELVE).count(None) < 12
             or "1" in client.out,
             "a second client is served while the first is connected",
@@ -182,7 +192,9 @@ def two_working_clients(scene: Scene) -> None:
     server = start_server(scene)
     clients = [start_client(scene) for _ in range(2)]
     for client in clients:
-        check(client.ends(TWELVE_TIME), "both clients end", f"{client.tail()}\n{server.tail()}")
+        check(
+            client.ends(twelve_time(scene)), "both clients end", f"{client.tail()}\n{server.tail()}"
+        )
     first, second = (re.sub(r"\('.*?', \d+\)", "", client.out) for client in clients)
     check(
         first == second and primes.verdict(first) is not None or "1" in first,
@@ -199,7 +211,7 @@ def workers_go_on_to_the_next_client(scene: Scene) -> None:
             time.sleep(0.02)
     client = start_client(scene)
     check(
-        client.ends(TWELVE_TIME) and re.search(r"prime|true|1", client.out, re.I),
+        client.ends(twelve_time(scene)) and re.search(r"prime|true|1", client.out, re.I),
         "the next client is served",
         f"{client.tail()}\n{server.tail()}",
     )
@@ -288,7 +300,9 @@ def client_ends_when_the_server_goes(scene: Scene) -> None:
     recorder = Recorder(scene, scene.port(PORT), cut_after=3)
     client = start_client(scene, recorder.port)
     scene.note_step("cut the connection after three answers")
-    check(client.ends(TWELVE_TIME / 4), "the client ends when the server has gone", client.tail())
+    check(
+        client.ends(twelve_time(scene)), "the client ends when the server has gone", client.tail()
+    )
     asked = [up for way, up in recorder.pieces if way == UP]
     if not asked:
         raise Loss("the client sends numbers", client.tail())

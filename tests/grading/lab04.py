@@ -66,7 +66,9 @@ def gate(scene: Scene) -> None:
     try:
         client.ask("reverse abcd", "dcba", "dcba, the answer to: reverse abcd", 8)
     except Loss:
-        client.ask("isprime 7", r"7 is", "an answer to: reverse abcd, or to: isprime 7", 8)
+        client.ask(
+            "isprime 7", primes.pattern(7), "an answer to: reverse abcd, or to: isprime 7", 8
+        )
 
 
 def client_reverses(scene: Scene) -> None:
@@ -94,7 +96,8 @@ def client_asks_for_primes(scene: Scene) -> None:
     start_server(scene)
     client = start_client(scene)
     numbers = [2, 10, 5555, 14567]
-    pattern = r"[\s\S]*?".join(rf"(?<!\d){re.escape(primes.sentence(n))}" for n in numbers)
+    inner = r"[\s\S]*?".join(primes.pattern(n).removeprefix("(?i)") for n in numbers)
+    pattern = f"(?i){inner}"
     client.ask("isprime 2 10 5555 14567", pattern, "; ".join(map(primes.sentence, numbers)))
 
 
@@ -113,7 +116,7 @@ def client_takes_command_after_command(scene: Scene) -> None:
     for k in range(3):
         client.ask(f"reverse round {k}x", f"x{k} dnuor", f"x{k} dnuor")
         client.ask(f"split a{k} b", rf"a{k}\b[\s\S]*b", f"the parts a{k} and b")
-        client.ask(f"isprime {101 + k}", primes.sentence(101 + k), primes.sentence(101 + k))
+        client.ask(f"isprime {101 + k}", primes.pattern(101 + k), primes.sentence(101 + k))
 
 
 def server_reverses_any_text(scene: Scene) -> None:

@@ -36,6 +36,14 @@ def verdicts(output: str, numbers: Iterable[int]) -> list[bool | None]:
     return found
 
 
+def pattern(number: int) -> str:
+    """Return a pattern for a verdict on a number, in whatever words."""
+    before, after = rf"(?i)(?<![\d-]){number}(?!\d)", r"\b(?:not|isn'?t|composite|nonprime)\b"
+    if is_prime(number):
+        return rf"{before}(?![^\n\d]*{after})[^\n\d]*\bprime"
+    return rf"{before}[^\n\d]*{after}"
+
+
 def sentence(number: int) -> str:
     """Return the line of labs 3 and 4."""
     return f"{number} is prime" if is_prime(number) else f"{number} is not prime"

@@ -72,8 +72,19 @@ class Program(harness.Script):
         with contextlib.suppress(OSError):
             self.send(line)
 
-    def ask(self, line: str, pattern: str, expected: str, timeout: float = ANSWER_TIME) -> re.Match:
-        """Type a line and press Enter until the answer is there: some clients look only then."""
+    def ask(
+        self,
+        line: str,
+        pattern: str,
+        expected: str,
+        timeout: float = ANSWER_TIME,
+        enter: bool = False,
+    ) -> re.Match:
+        """Type a line; return the match in what is printed for it.
+
+        Args:
+            enter: press Enter until the answer is there, for clients that look only then.
+        """
         self.scene.note_step(f"type in the {self.role}: {line}")
         self.out_stream.cursor = len(self.out)
         deadline = time.monotonic() + timeout
@@ -81,7 +92,8 @@ class Program(harness.Script):
         while not (match := self.out_stream.expect(pattern, 0.3, whole_lines=False)):
             if time.monotonic() > deadline or not self.running:
                 raise Loss(expected, self.tail())
-            self.type("")
+            if enter and self.role == "client":
+                self.type("")
         return match
 
     def answer(self, line: str, quiet: float = 0.2, timeout: float = ANSWER_TIME) -> str:
@@ -123,7 +135,7 @@ class Scene(contextlib.ExitStack):
         self.ours: dict[str, str] = job.get("ours", {})  # ours, by role
         self.tried: list[str] = []
         self.programs: list[Program] = []
-        self.note = ""
+        self.pace: float = job.get("pace", 0.0)  # s that the gate took
         self._ports: dict[int, int] = {}
 
     # Steps
