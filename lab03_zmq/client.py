@@ -8,7 +8,6 @@ import argparse
 import cmd
 import contextlib
 import os
-import re
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ import threading
 import process  # before all other packages
 
 # isort: split
+import sockets
 import zmq
 from process import printable
 from zmq.utils.monitor import recv_monitor_message
@@ -29,8 +29,8 @@ CONNECT_TIMEOUT = 3.0  # s, at the start
 RECONNECT_TIMEOUT = 0.5  # s, for each line while the server is away
 CONFIRM_TIMEOUT = 3.0  # s: a server that has just started gives its workers 2 s to arrive
 ANSWER_TIMEOUT = 2.0  # s
-MAX_LINE = 60_000  # bytes
-REFUSED = "no worker takes"
+MAX_LINE = 60_000  # bytes; the server takes 64 KB
+REFUSED = ("no worker takes", "busy")  # how a confirmation of our server begins that is none
 ANSWERS = {"isprime": "{} is ", "gcd": "gcd for {} {} is "}  # by the first word of the line
 COMMANDS = "commands: isprime N, gcd A B, anything else that a worker takes, help, exit"
 
@@ -47,7 +47,8 @@ class Answers(threading.Thread):
         self.context = context
         self.endpoint = endpoint
         self.show = show
-        self.connected = threading.Event()  # from then on no answer is missed
+        self.connected = threading.Event()
+        self.connections = 0  # that have been made, one after the other
         self.answered = threading.Event()
         self.line = ""  # the one whose answer is awaited
 
@@ -72,6 +73,7 @@ class Answers(threading.Thread):
 
     def note(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.connections += 1
             self.connected.set()
         else:
             self.connected.clear()
@@ -88,16 +90,20 @@ class Answers(threading.Thread):
 
 
 def is_answer(answer: str, line: str) -> bool:
-    """Tell whether an answer is to this line, and not to what somebody else has asked.
+    """Tell whether an answer is to this line, and not to what another client has asked.
 
-    Answers to commands of other workers only have to name the arguments, in their order.
+    A worker that cannot make sense of a line repeats it. Answers of workers that we do not know
+    only have to name the arguments, in their order.
     """
     keyword, *arguments = line.split()
     form = ANSWERS.get(keyword)
-    if form and form.count("{}") == len(arguments):
-        return answer.startswith((form.format(*arguments), line))
-    words = iter(answer.split())
-    return all(argument in words for argument in arguments)
+    if form is None:
+        words = iter(answer.split())
+        return all(argument in words for argument in arguments)
+    if form.count("{}") == len(arguments) and answer.startswith(form.format(*arguments)):
+        return True
+    rest = answer[len(line) :].lstrip()
+    return answer.startswith(line) and not (rest[:1].isalnum() or rest[:1] in ("+", "-"))
 
 
 class Client(cmd.Cmd):
@@ -110,16 +116,23 @@ class Client(cmd.Cmd):
         self.prompt = "> " if terminal else ""
         self.typing = False
         self.printing = threading.Lock()
-        address = f"[{host}]" if ":" in host else host
-        self.server = f"{address}:{inputs}"
-        self.answers = Answers(context, f"tcp://{address}:{outputs}", self.show)
+        self.server = sockets.join_address(host, inputs)
+        self.answers = Answers(context, f"tcp://{sockets.join_address(host, outputs)}", self.show)
         self.requests = self.open_requests()
 
     def open_requests(self) -> zmq.Socket:
+        """Return a socket for lines, for the present connection on which answers come.
+
+        Its handshake follows the subscription, and so do its lines: no answer comes too early.
+        """
+        self.connection = self.answers.connections
         socket = self.context.socket(zmq.REQ)
-        socket.linger = 0
         socket.connect(f"tcp://{self.server}")
         return socket
+
+    def reopen(self) -> None:
+        self.requests.close()
+        self.requests = self.open_requests()
 
     def preloop(self) -> None:
         self.answers.start()
@@ -153,11 +166,12 @@ class Client(cmd.Cmd):
             return self.show(f"The line is longer than {MAX_LINE} bytes")
         if not self.answers.connected.wait(RECONNECT_TIMEOUT):
             return self.show(f"The server {self.server} is not reachable")
+        if self.connection != self.answers.connections:
+            self.reopen()
         self.answers.expect(line)
         self.requests.send_string(line)
         if not self.requests.poll(CONFIRM_TIMEOUT * 1000):
-            self.requests.close()  # with the line, which must not arrive when nobody awaits it
-            self.requests = self.open_requests()
+            self.reopen()  # without the line, which must not arrive when nothing awaits its answer
             return self.show(f"The server {self.server} does not confirm: {line}")
         confirmation = self.requests.recv().decode("utf-8", "replace")
         if confirmation.startswith(REFUSED):
@@ -178,37 +192,23 @@ class Client(cmd.Cmd):
         return [name for name in ("isprime ", "gcd ", "help", "exit") if name.startswith(text)]
 
 
-def parse_port(text: str) -> int:
-    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
-    return int(text)
-
-
-def parse_host(text: str) -> str:
-    """Return the host, "[::1]" without brackets; raise ArgumentTypeError if it cannot be one."""
-    host = text.removeprefix("[").removesuffix("]")
-    if not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
-        raise argparse.ArgumentTypeError(f"expected a host, not {text!r}")
-    return host
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Send lines to the workers behind a server and print their answers.",
         epilog="example: python3 client.py 5555 5556",
     )
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
-    parser.add_argument("client_inputs", type=parse_port, help="port of the server")
-    parser.add_argument("client_outputs", type=parse_port, help="port of the server")
-    parser.add_argument("--host", type=parse_host, default="127.0.0.1", help="where the server is")
+    for name in ("client_inputs", "client_outputs"):
+        parser.add_argument(name, type=sockets.parse_port, help="port of the server")
+    parser.add_argument(
+        "--host", type=sockets.parse_host, default="127.0.0.1", help="where the server is"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    context = zmq.Context()
-    context.setsockopt(zmq.IPV6, ":" in args.host)
+    context = sockets.open_context(args.host)
     with process.console() as terminal:
         client = Client(context, args.host, args.client_inputs, args.client_outputs, terminal)
         client.cmdloop()

@@ -19,7 +19,7 @@ def answer(arguments: list[str]) -> str | None:
 
 def main(argv: list[str] | None = None) -> int:
     usage = "gcd A B, two integers of at most 1000 digits"
-    return worker.main(worker.Worker("gcd", answer, usage), argv)
+    return worker.main(worker.Task("gcd", answer, usage), argv)
 
 
 if __name__ == "__main__":

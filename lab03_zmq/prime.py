@@ -19,7 +19,7 @@ def answer(arguments: list[str]) -> str | None:
 
 def main(argv: list[str] | None = None) -> int:
     usage = "isprime N, an integer of at most 1000 digits"
-    return worker.main(worker.Worker("isprime", answer, usage), argv)
+    return worker.main(worker.Task("isprime", answer, usage), argv)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ would lose the next confirmation.
 """
 
 import argparse
+import heapq
 import sys
 import time
 from typing import NoReturn
@@ -18,12 +19,15 @@ from typing import NoReturn
 import process  # before all other packages
 
 # isort: split
+import descriptors
+import sockets
 import zmq
 
-MAX_LINE = 1 << 16  # bytes, also of a subscription; a longer message ends its connection
-MAX_ANSWER = 1 << 17  # bytes from a worker
-GRACE = 2.0  # s after the start, in which workers may still be on their way
+START_TIMEOUT = 2.0  # s after the start, in which workers may still be on their way
 MAX_WAITING = 1000  # lines, in that time
+MAX_NAMED = 20  # keywords in a refusal
+MAX_NAME = 50  # bytes of each
+BUSY = b"busy: the workers do not keep up, ask again later"
 NAMES = ("client_inputs", "client_outputs", "worker_inputs", "worker_outputs")
 
 
@@ -38,17 +42,17 @@ class Broker:
         self.client_inputs = context.socket(zmq.ROUTER)
         self.client_outputs = context.socket(zmq.PUB)
         self.worker_inputs = context.socket(zmq.XPUB)
+        self.worker_inputs.setsockopt(zmq.XPUB_NODROP, 1)  # says when a worker's queue is full
         self.worker_outputs = context.socket(zmq.SUB)
         self.worker_outputs.subscribe(b"")
-        sockets = [getattr(self, name) for name in NAMES]
-        for socket in sockets:
-            socket.maxmsgsize = MAX_ANSWER if socket is self.worker_outputs else MAX_LINE
-        self.addresses = [
-            bind(socket, host, port) for socket, port in zip(sockets, ports, strict=True)
-        ]
+        for socket in (self.client_inputs, self.client_outputs, self.worker_inputs):
+            socket.maxmsgsize = sockets.MAX_LINE
+        bound = [getattr(self, name) for name in NAMES]
+        self.addresses = [bind(*each, host) for each in zip(bound, ports, strict=True)]
+        descriptors.keep_spare(bound)
         self.topics: set[bytes] = set()  # what the workers have subscribed to
         self.waiting: list[tuple[list[bytes], bytes]] = []  # envelopes and lines to confirm
-        self.grace_ends = time.monotonic() + GRACE
+        self.start_deadline = time.monotonic() + START_TIMEOUT
 
     def run(self) -> NoReturn:
         """Route."""
@@ -63,20 +67,24 @@ class Broker:
                     self.publish(socket.recv())
                 else:
                     self.receive(socket.recv_multipart())
-            if self.waiting:
-                self.waiting = [one for one in self.waiting if not self.offer(*one)]
+            if self.waiting and time.monotonic() >= self.start_deadline:
+                self.offer_again()
 
     def patience(self) -> float | None:
         """Return for how many milliseconds there is nothing to do but wait; None: for ever."""
         if not self.waiting:
             return None
-        return max(0.0, self.grace_ends - time.monotonic()) * 1000
+        return max(0.0, self.start_deadline - time.monotonic()) * 1000
+
+    # --- answers ---
 
     def publish(self, answer: bytes) -> None:
-        """Pass an answer on to all clients, those included who have just come."""
+        """Pass an answer on to all clients, those included that have just come."""
         # Asking lets them in; to save time, a mere send may put that off.
         self.client_outputs.get(zmq.EVENTS)
         self.client_outputs.send(answer)
+
+    # --- lines ---
 
     def note_subscription(self) -> None:
         """Take notice of a prefix that the first worker wants, or the last one no longer does."""
@@ -85,42 +93,63 @@ class Broker:
             self.topics.add(notice[1:])
         elif notice[:1] == b"\x00":
             self.topics.discard(notice[1:])
+        self.offer_again()
 
     def receive(self, frames: list[bytes]) -> None:
         """Take the line from a client's message: an envelope, an empty frame, the line."""
         if b"" in frames:
             body = frames.index(b"") + 1
-            self.waiting.append((frames[:body], b" ".join(frames[body:])))
+            self.offer(frames[:body], b" ".join(frames[body:]))
 
-    def offer(self, envelope: list[bytes], line: bytes) -> bool:
-        """Pass a line on and confirm it to its client; return False if a worker may still come."""
-        if line.startswith(tuple(self.topics)):
-            self.worker_inputs.send(line)
-            confirmation = "accepted"
-        elif time.monotonic() < self.grace_ends and len(self.waiting) < MAX_WAITING:
-            return False
+    def offer_again(self) -> None:
+        """Pass on what has waited, if a worker has come or none is to come any more."""
+        waiting, self.waiting = self.waiting, []
+        for envelope, line in waiting:
+            self.offer(envelope, line)
+
+    def offer(self, envelope: list[bytes], line: bytes) -> None:
+        """Pass a line on and confirm it to its client, or let it wait for a worker."""
+        taken = self.is_taken(line)
+        if not taken and self.may_come():
+            self.waiting.append((envelope, line))
+            return
+        try:
+            self.worker_inputs.send(line, zmq.NOBLOCK)
+        except zmq.Again:
+            confirmation = BUSY
         else:
-            topics = sorted(topic.decode("utf-8", "replace") for topic in self.topics)
-            confirmation = f"no worker takes such a line; now taken: {', '.join(topics) or 'none'}"
-        self.client_inputs.send_multipart([*envelope, confirmation.encode()])
-        return True
+            confirmation = b"accepted" if taken else self.refusal()
+        self.client_inputs.send_multipart([*envelope, confirmation])
+
+    def is_taken(self, line: bytes) -> bool:
+        """Tell whether a worker has subscribed to the line, and not to a part of its first word."""
+        first = line.partition(b" ")[0]
+        return first in self.topics or any(
+            line.startswith(topic)
+            and not (topic[-1:].isalnum() and line[len(topic) : len(topic) + 1].isalnum())
+            for topic in self.topics
+        )
+
+    def may_come(self) -> bool:
+        """Tell whether there is time, and room, to wait for a worker that has yet to start."""
+        return time.monotonic() < self.start_deadline and len(self.waiting) < MAX_WAITING
+
+    def refusal(self) -> bytes:
+        """Return what no worker is there for, with the shortest of the keywords that there are."""
+        named = heapq.nsmallest(MAX_NAMED, self.topics, key=lambda topic: (len(topic), topic))
+        text = b", ".join(sorted(topic[:MAX_NAME] for topic in named)).decode("utf-8", "replace")
+        more = f" and {len(self.topics) - len(named)} more" if len(self.topics) > len(named) else ""
+        return f"no worker takes such a line; now taken: {text or 'none'}{more}".encode()
 
 
-def bind(socket: zmq.Socket, host: str, port: int) -> str:
+def bind(socket: zmq.Socket, port: int, host: str) -> str:
     """Bind a socket and return the real "host:port"; raise OSError if it cannot be had."""
-    address = f"[{host}]" if ":" in host else host
+    address = sockets.join_address(host, port)
     try:
-        socket.bind(f"tcp://{address}:{port or '*'}")
+        socket.bind(f"tcp://{address}")
     except zmq.ZMQError as error:
-        raise OSError(f"cannot listen on {address}:{port}: {error}") from error
+        raise OSError(f"cannot listen on {address}: {error}") from error
     return socket.last_endpoint.decode().removeprefix("tcp://")
-
-
-def parse_port(text: str) -> int:
-    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
-    return int(text)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -130,7 +159,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     for name in NAMES:
-        parser.add_argument(name, type=parse_port, help="port; 0 picks a free one")
+        parser.add_argument(name, type=sockets.parse_port, help="port; 0 picks a free one")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     return parser.parse_args(argv)
 
@@ -138,8 +167,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     process.end_on_signal()
-    context = zmq.Context()
-    context.setsockopt(zmq.IPV6, ":" in args.host)
+    descriptors.allow_open_files(descriptors.MAX_OPEN)
+    context = sockets.open_context(args.host)
     try:
         broker = Broker(context, args.host, [getattr(args, name) for name in NAMES])
     except OSError as error:

@@ -4,26 +4,33 @@ A worker subscribes to its keyword only when the server is subscribed to its ans
 send to nobody who is not there yet, so a worker in a hurry would lose its first answers. An XPUB
 socket hears of the server's subscription; when the server goes away it hears of that as well, and
 the next answer waits until it is back.
+
+A worker reads its lines faster than it answers them. What zmq keeps for a worker that does not
+read is lost at the high-water mark, or with the connection, whose heartbeats wait behind it.
 """
 
 import argparse
 import os
 import re
 import sys
+from collections import deque
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import process  # before all other packages
 
 # isort: split
+import sockets
 import zmq
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")  # longer ones would keep all other clients waiting
-PATIENCE = 1000  # ms until it is worth telling that the server is not there
+ALONE = 1000  # ms until it is worth telling that the server is not there
+MAX_BACKLOG = 1000  # lines to be answered; further ones are told that the worker is busy
+MAX_ARRIVING = 10_000  # lines that zmq keeps while one is being answered
 
 
-class Worker:
-    """The two sockets of a worker.
+class Task(NamedTuple):
+    """What a worker does.
 
     Args:
         keyword: the first word of the lines to take.
@@ -31,24 +38,46 @@ class Worker:
         usage: what it expects, as the answer to all other arguments.
     """
 
-    def __init__(self, keyword: str, answer: Callable[[list[str]], str | None], usage: str):
-        self.keyword = keyword
-        self.answer = answer
-        self.usage = usage
-        self.subscribed = False  # the server, to our answers
+    keyword: str
+    answer: Callable[[list[str]], str | None]
+    usage: str
 
-    def connect(self, context: zmq.Context, host: str, inputs: int, outputs: int) -> None:
-        """Return when the server hears us and we hear the server, however long that takes."""
-        address = f"[{host}]" if ":" in host else host
+    def takes(self, line: str) -> bool:
+        """Tell whether the line is for this worker: a subscription is but a prefix."""
+        return line.split(maxsplit=1)[:1] == [self.keyword]
+
+    def reply_to(self, line: str) -> str:
+        """Return what to answer to a line that this worker takes."""
+        return self.answer(line.split()[1:]) or f"{line} : expected {self.usage}"
+
+
+class Worker:
+    """The two sockets of a worker, and the loop.
+
+    Args:
+        host, inputs, outputs: where the server is.
+    """
+
+    def __init__(self, task: Task, context: zmq.Context, host: str, inputs: int, outputs: int):
+        self.task = task
         self.outputs = context.socket(zmq.XPUB)
-        self.outputs.connect(f"tcp://{address}:{outputs}")
-        if not self.outputs.poll(PATIENCE):
-            print(f"waiting for a server at {address}:{outputs}", file=sys.stderr, flush=True)
-        self.wait_for_server()
+        self.outputs.setsockopt(zmq.XPUB_NODROP, 1)  # a send waits at the high-water mark
+        self.outputs_address = sockets.join_address(host, outputs)
+        self.subscribed = False  # the server, to our answers
         self.inputs = context.socket(zmq.SUB)
-        self.inputs.subscribe(self.keyword)
+        self.inputs.rcvhwm = MAX_ARRIVING
+        self.inputs_address = sockets.join_address(host, inputs)
+        self.backlog: deque[str] = deque()
+
+    def connect(self) -> None:
+        """Return when the server hears us and we hear the server, however long that takes."""
+        self.outputs.connect(f"tcp://{self.outputs_address}")
+        if not self.outputs.poll(ALONE):
+            print(f"waiting for a server at {self.outputs_address}", file=sys.stderr, flush=True)
+        self.wait_for_server()
+        self.inputs.subscribe(self.task.keyword)
         monitor = self.inputs.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        self.inputs.connect(f"tcp://{address}:{inputs}")
+        self.inputs.connect(f"tcp://{self.inputs_address}")
         monitor.poll()
         self.inputs.disable_monitor()
 
@@ -58,34 +87,26 @@ class Worker:
             self.subscribed = self.outputs.recv()[:1] == b"\x01"
 
     def run(self) -> NoReturn:
-        """Answer lines."""
+        """Answer lines, one after the other."""
         while True:
-            reply = self.reply_to(self.inputs.recv().decode("utf-8", "replace"))
-            if reply is not None:
-                self.wait_for_server()
-                self.outputs.send_string(reply)
+            while not self.backlog or self.inputs.get(zmq.EVENTS) & zmq.POLLIN:
+                self.receive(self.inputs.recv())
+            self.send(self.task.reply_to(self.backlog.popleft()))
 
-    def reply_to(self, line: str) -> str | None:
-        """Return what to answer to a line, or None if it is not for us."""
-        keyword, *arguments = line.split() or [""]
-        if keyword != self.keyword:
-            return None
-        return self.answer(arguments) or f"{line} : expected {self.usage}"
+    def receive(self, data: bytes) -> None:
+        """Put a line among those to be answered."""
+        # A line of any bytes comes back unchanged: decoded with "replace" it would grow.
+        line = data.decode("utf-8", "surrogateescape")
+        if not self.task.takes(line):
+            return
+        if len(self.backlog) < MAX_BACKLOG:
+            self.backlog.append(line)
+        else:
+            self.send(f"{line} : {self.task.keyword} is busy, ask again later")
 
-
-def parse_port(text: str) -> int:
-    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
-    return int(text)
-
-
-def parse_host(text: str) -> str:
-    """Return the host, "[::1]" without brackets; raise ArgumentTypeError if it cannot be one."""
-    host = text.removeprefix("[").removesuffix("]")
-    if not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
-        raise argparse.ArgumentTypeError(f"expected a host, not {text!r}")
-    return host
+    def send(self, answer: str) -> None:
+        self.wait_for_server()
+        self.outputs.send(answer.encode("utf-8", "surrogateescape"))
 
 
 def parse_args(argv: list[str] | None, usage: str) -> argparse.Namespace:
@@ -94,17 +115,19 @@ def parse_args(argv: list[str] | None, usage: str) -> argparse.Namespace:
         epilog=f"example: python3 {os.path.basename(sys.argv[0])} 5557 5558",
     )
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
-    parser.add_argument("worker_inputs", type=parse_port, help="port of the server")
-    parser.add_argument("worker_outputs", type=parse_port, help="port of the server")
-    parser.add_argument("--host", type=parse_host, default="127.0.0.1", help="where the server is")
+    for name in ("worker_inputs", "worker_outputs"):
+        parser.add_argument(name, type=sockets.parse_port, help="port of the server")
+    parser.add_argument(
+        "--host", type=sockets.parse_host, default="127.0.0.1", help="where the server is"
+    )
     return parser.parse_args(argv)
 
 
-def main(worker: Worker, argv: list[str] | None) -> NoReturn:
-    args = parse_args(argv, worker.usage)
+def main(task: Task, argv: list[str] | None) -> NoReturn:
+    args = parse_args(argv, task.usage)
     process.end_on_signal()
-    context = zmq.Context()
-    context.setsockopt(zmq.IPV6, ":" in args.host)
-    worker.connect(context, args.host, args.worker_inputs, args.worker_outputs)
-    process.say(f"Ready for {worker.usage}")
+    context = sockets.open_context(args.host)
+    worker = Worker(task, context, args.host, args.worker_inputs, args.worker_outputs)
+    worker.connect()
+    process.say(f"Ready for {task.usage}")
     worker.run()

@@ -480,7 +480,7 @@ def functions(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["parse_address", "parse_port", "parse_host", "stop", "allow_open_files"]
+    "name", ["parse_address", "parse_port", "join_address", "stop", "allow_open_files"]
 )
 def test_functions_that_stand_in_several_files_are_identical(name):
     copies = functions(name)
