@@ -15,8 +15,10 @@ import socket
 import stat
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import BinaryIO
 
 from messages import MAX_DATAGRAM, is_plain_name
@@ -53,6 +55,26 @@ class Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
+def interruptible(function: Callable, *arguments):
+    """Return function(*arguments) from another thread, so that Ctrl-C need not wait for it.
+
+    For what looks up host names: no signal interrupts that, and it may take half a minute.
+    """
+    outcome = SimpleQueue()
+
+    def call() -> None:
+        try:
+            outcome.put((function(*arguments), None))
+        except Exception as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=call, daemon=True).start()
+    result, error = outcome.get()
+    if error:
+        raise error
+    return result
+
+
 class Wire:
     """A UDP socket that talks with the server alone; raise TransferFailed if there is no such host.
 
@@ -62,7 +84,7 @@ class Wire:
 
     def __init__(self, host: str, port: int):
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            found = interruptible(socket.getaddrinfo, host, port, 0, socket.SOCK_DGRAM)
         except (OSError, UnicodeError) as error:  # UnicodeError: no name has such parts
             raise TransferFailed(f"{host}: {getattr(error, 'strerror', error)}") from error
         found.sort(key=lambda info: info[0] != socket.AF_INET)  # as the server does: "localhost"
@@ -223,10 +245,14 @@ def say(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def ignore_signals() -> None:
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+
+
 def stop(signum, frame) -> None:
-    """Raise KeyboardInterrupt, once: what then ends us is not to be interrupted again."""
-    for other in STOP_SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
+    """Raise KeyboardInterrupt, once: what then ends the client is not to be interrupted again."""
+    ignore_signals()
     raise KeyboardInterrupt
 
 
@@ -237,16 +263,18 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signum, stop)
     try:
         args = parse_args(argv)
-        summary = transfer(args)
-        for signum in STOP_SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)  # too late for them
-        say(summary)
+        try:
+            summary, failure = transfer(args), None
+        except (OSError, TransferFailed) as error:
+            failure = error
+        ignore_signals()  # it is too late for them
     except KeyboardInterrupt:
         print("client.py: interrupted, the file is not sent", file=sys.stderr)
         return 130
-    except (OSError, TransferFailed) as error:
-        print(f"client.py: {error}", file=sys.stderr)
+    if failure:
+        print(f"client.py: {failure}", file=sys.stderr)
         return 1
+    say(summary)
     return 0
 
 

@@ -10,6 +10,9 @@ import re
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
 
 NUMBERS = [
     *(15492781, 15492787, 15492803),
@@ -55,9 +58,29 @@ def say(line: str) -> None:
             sys.exit(f"client.py: cannot write: {error.strerror}")
 
 
+def interruptible(function: Callable, *arguments):
+    """Return function(*arguments) from another thread, so that Ctrl-C need not wait for it.
+
+    For what looks up host names: no signal interrupts that, and it may take half a minute.
+    """
+    outcome = SimpleQueue()
+
+    def call() -> None:
+        try:
+            outcome.put((function(*arguments), None))
+        except Exception as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=call, daemon=True).start()
+    result, error = outcome.get()
+    if error:
+        raise error
+    return result
+
+
 def run(host: str, port: int) -> None:
     """Ask for all numbers; raise ServerGone or OSError if the server is not there to the end."""
-    with socket.create_connection((host, port), CONNECT_TIMEOUT) as sock:
+    with interruptible(socket.create_connection, (host, port), CONNECT_TIMEOUT) as sock:
         sock.settimeout(REPLY_TIMEOUT)
         say(f"Connected to {sock.getpeername()[:2]}")
         for number in NUMBERS:
@@ -91,10 +114,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def ignore_signals() -> None:
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+
+
 def stop(signum, frame) -> None:
-    """Raise KeyboardInterrupt, once: what then ends us is not to be interrupted again."""
-    for other in STOP_SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
+    """Raise KeyboardInterrupt, once: what then ends the client is not to be interrupted again."""
+    ignore_signals()
     raise KeyboardInterrupt
 
 
@@ -105,14 +132,17 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signum, stop)
     try:
         host, port = parse_args(argv).server
-        run(host, port)
-        for signum in STOP_SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)  # too late for them
+        try:
+            run(host, port)
+            failure = None
+        except (OSError, UnicodeError, ServerGone) as error:  # UnicodeError: of a host name
+            failure = error
+        ignore_signals()  # it is too late for them
     except KeyboardInterrupt:
         print("client.py: interrupted", file=sys.stderr)
         return 130
-    except (OSError, UnicodeError, ServerGone) as error:  # UnicodeError: of a host name
-        reason = getattr(error, "strerror", None) or error
+    if failure:
+        reason = getattr(failure, "strerror", None) or failure
         print(f"client.py: {host}:{port}: {reason}", file=sys.stderr)
         return 1
     return 0

@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -363,6 +365,28 @@ builtins.print = interrupted
 
 
 @pytest.mark.parametrize(
+    "script, more",
+    [("lab01_udp/client.py", ["/etc/hostname", "name"]), ("lab02_tcp_threads/client.py", [])],
+)
+def test_ctrl_c_does_not_wait_for_a_name_server_that_is_silent(
+    network, spawn, tmp_path, script, more
+):
+    (tmp_path / "resolv.conf").write_text("nameserver 10.9.9.9\n")
+    network.router.ip("route add blackhole 10.9.9.9/32")
+    # In a mount namespace, so that it is the resolv.conf of this client alone.
+    shell = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"']
+    interpreter = [*network.host().enter, *shell, tmp_path / "resolv.conf", sys.executable]
+    client = spawn(script, "server.example:5555", *more, interpreter=interpreter)
+    # It asks: a UDP socket is open to port 53 of the name server.
+    wait_until(lambda: ":0035 " in Path(f"/proc/{client.pid}/net/udp").read_text())
+    begun = time.monotonic()
+    client.interrupt()
+    assert client.wait() == 130
+    assert time.monotonic() - begun < 1.0
+    assert client.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     "lab, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
 )
 def test_ctrl_c_when_all_is_done_changes_no_exit_status(spawn, tmp_path, lab, more):
@@ -480,7 +504,16 @@ def functions(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["parse_address", "parse_port", "join_address", "stop", "allow_open_files"]
+    "name",
+    [
+        "parse_address",
+        "parse_port",
+        "join_address",
+        "interruptible",
+        "ignore_signals",
+        "stop",
+        "allow_open_files",
+    ],
 )
 def test_functions_that_stand_in_several_files_are_identical(name):
     copies = functions(name)
