@@ -115,6 +115,8 @@ class Stream:
     With `head`, reading ends after the first line, and so does the other side's luck in writing.
     """
 
+    limit: int | None = None  # characters that are kept; what follows is read and dropped
+
     def __init__(self, fd: int, head: bool = False):
         self.text = ""
         self.fd = fd
@@ -134,6 +136,8 @@ class Stream:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         with contextlib.suppress(OSError):  # a terminal whose other side has gone gives EIO
             while data := os.read(self.fd, 65536):
+                if self.limit and len(self.text) > self.limit:
+                    continue
                 with self.changed:
                     self.text += decoder.decode(data).replace("\r\n", "\n")
                     self.changed.notify_all()

@@ -179,23 +179,19 @@ def workers_may_come_last(scene: Scene) -> None:
 
 
 def each_worker_keeps_to_its_own(scene: Scene) -> None:
-    start_server(scene)
-    prime = join(scene, "prime")
-    client = join(scene, "client")
-    out = client.answer("gcd 12 18", timeout=3) + client.answer("", timeout=0.6)
-    check(
-        not re.search(r"(?i)gcd for|\bis (not )?prime", out), "prime answers no gcd", client.tail()
-    )
-    scene.note_step("end prime, start gcd")
-    prime.kill()
-    join(scene, "gcd")
-    out = client.answer("isprime 17", timeout=3) + client.answer("", timeout=0.6)
-    check(
-        not re.search(r"(?i)gcd for|17 is (not )?prime", out),
-        "gcd answers no isprime",
-        client.tail(),
-    )
-    expect_answer(client, "gcd 12 18", "gcd for 12 18 is 6")
+    start_server(scene, ours=True)
+    client = join(scene, "client", ours=True)
+    for role, foreign, own in (
+        ("prime", "gcd 12 18", "isprime 17"),
+        ("gcd", "isprime 17", "gcd 12 18"),
+    ):
+        worker = join(scene, role)
+        scene.note_step(f"{role} is the only worker")
+        shown = client.answer(foreign, timeout=3)
+        expected = f"{role} does not answer {foreign}"
+        check(not re.search(r"(?i)12\D+18\D+6|\d is (not )?prime", shown), expected, client.tail())
+        expect_answer(client, own, "17 is prime" if role == "prime" else "gcd for 12 18 is 6")
+        worker.kill()
 
 
 def workers_work_with_the_reference(scene: Scene) -> None:
@@ -218,6 +214,13 @@ def client_works_with_the_reference(scene: Scene) -> None:
 def server_works_with_the_reference(scene: Scene) -> None:
     start_server(scene)
     for role in WORKERS:
-        join(scene, role, ours=True)
+        scene.start_ours(role, *map(scene.port, PORTS[2:]))
     client = join(scene, "client", ours=True)
-    expect_verdicts(client, [17])
+    time.sleep(JOIN_TIME)
+    # The reference's workers wait for the server's subscription, which some servers send only when
+    # they look for answers the first time: a person would ask again.
+    for _ in range(5):
+        client.type("isprime 17")
+        if client.out_stream.expect(primes.pattern(17), 2.5, whole_lines=False):
+            return
+    raise Loss("the answer: 17 is prime, to one of five commands", client.tail())

@@ -50,7 +50,7 @@ class Cluster:
         own = [p for p in folder.iterdir() if p.name.lower() == "config.conf"]
         text = "\n".join(f"{i} {host} {port}" for i, (host, port) in enumerate(self.addresses))
         newline = "\n" if not own or own[0].read_bytes().endswith(b"\n") else ""
-        for name in {"config.conf", *(p.name for p in own)}:
+        for name in {"config.conf", "Config.conf", *(p.name for p in own)}:
             (folder / name).write_text(text + newline)
         self.scene.note_step(
             f"write config.conf with {len(self.addresses)} servers from 127.0.0.1:50000 on"

@@ -23,6 +23,7 @@ from tests.grading.sandbox import Sandbox
 START_TIME = 20.0  # s for a program to listen; a busy machine compiles, imports and generates
 ANSWER_TIME = 15.0  # s for an answer where the assignment names no time
 SHOWN_LINES = 15  # of a program's output
+harness.Stream.limit = 4_000_000  # characters of a program's output that a judge keeps
 TCP_LISTEN, UDP_BOUND, TCP_ESTABLISHED = "0A", "07", "01"  # states in /proc/net
 
 
