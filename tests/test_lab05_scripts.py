@@ -319,6 +319,7 @@ def test_the_last_node_says_how_many_keys_go_with_it(spawn, rpc):
 
 def test_a_node_that_leaves_without_a_registry_says_so_and_loses_nothing(spawn, rpc):
     ring = Ring(spawn, 4)
+    wait_until(lambda: rpc.is_whole(ring), "all nodes to be settled")
     keys = save_some(rpc, ring)
     ring.registry.kill()
     leaver = ring.nodes.pop(0)
@@ -333,6 +334,7 @@ def test_a_second_ctrl_c_ends_a_node_that_waits_for_a_neighbour_and_says_what_it
     spawn, rpc
 ):
     ring = Ring(spawn, 2)
+    wait_until(lambda: rpc.is_whole(ring), "both nodes to be settled")
     save_some(rpc, ring, 10)
     other, node = ring.nodes
     other.pause()
