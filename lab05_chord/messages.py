@@ -77,11 +77,10 @@ class Registered:
 
 @dataclass(frozen=True)
 class Departure:
-    """I leave, if the view is still that of `epoch`; 0: in any view."""
+    """I leave."""
 
     id: int
     address: str = ""
-    epoch: int = 0
 
 
 @dataclass(frozen=True)
