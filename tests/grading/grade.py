@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -120,7 +121,7 @@ def grade_lab(lab: int, found: finding.Found | None, top: Path, options: Options
     answer = attempt(found, GATE, options)
     if answer["status"] != "passed":
         kind = "unjudged" if answer["status"] == "unjudged" else "blocked"
-        result.fault = f"{answer.get('expected', 'The grader had a fault.')}\n{answer['seen']}"
+        result.fault = f"{answer['expected']}\n{answer['seen']}"
         result.results = [Result(test, 0, kind, tried=answer["tried"]) for test in tests]
         return result
     pace = answer["seconds"]
@@ -188,8 +189,11 @@ def run(found: finding.Found, test: str, options: Options, pace: float) -> dict:
             "seconds": TEST_TIME,
         }
     if "status" not in answer:
-        return {"status": "unjudged", "seen": answer["error"], "tried": [], "seconds": 0}
-    answer.setdefault("seen", answer.get("error", ""))
+        answer = {"status": "unjudged", "error": answer["error"], "tried": [], "seconds": 0}
+    if answer["status"] == "unjudged":
+        print(answer["error"], file=sys.stderr)  # for whoever runs the grader, not for the student
+        answer["expected"] = "a fault of the grader or of its machine, not of the submission:"
+        answer["seen"] = answer["error"].strip().splitlines()[-1]
     return answer
 
 
@@ -202,7 +206,7 @@ def judge(found: finding.Found, test: Test, options: Options, pace: float) -> Re
         test.points if passed else 0,
         answer["status"],
         answer.get("expected", ""),
-        "" if passed else answer["seen"],
+        "" if passed else answer.get("seen", ""),
         answer["tried"],
         answer["seconds"],
     )

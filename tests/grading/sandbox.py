@@ -138,6 +138,7 @@ class Sandbox:
     def _enter(self, path: Path, hidden: list[str]) -> Path:
         kept = [place for place in (ROOT, Path(sys.prefix)) if _below(place, *WRITABLE)]
         source = os.open(path, os.O_RDONLY)
+        packages = os.open(self.site, os.O_RDONLY) if self.site else None
         hold = {place: os.open(place, os.O_RDONLY) for place in kept}
         for place in WRITABLE:
             if os.path.isdir(place):
@@ -152,7 +153,7 @@ class Sandbox:
         os.close(source)
         os.mkdir(PYTHON)
         self._own(Path(HOME))
-        self._start_init(hidden)
+        self._start_init(hidden, packages)
         return folder
 
     def _own(self, top: Path) -> None:
@@ -165,7 +166,7 @@ class Sandbox:
         """Whether programs run as a user of their own; our own user namespace has one user only."""
         return int(Path("/proc/self/uid_map").read_text().split()[2]) > self.uid
 
-    def _start_init(self, hidden: list[str]) -> None:
+    def _start_init(self, hidden: list[str], packages: int | None) -> None:
         """Make the namespaces that the programs live in, one further in than the judge's own."""
         self._outer = os.open("/proc/self/ns/pid", os.O_RDONLY)
         _libc("unshare", CLONE_NEWPID)
@@ -173,7 +174,7 @@ class Sandbox:
         self.init = os.fork()  # the first child is the namespace's init: all end with it
         if self.init == 0:
             with contextlib.suppress(BaseException):
-                _become_init(hidden, self.site)
+                _become_init(hidden, packages)
                 os.write(told, b"ready")
             os.close(told)
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that orphans leave no zombies
@@ -253,11 +254,10 @@ class Sandbox:
         self.close()
 
 
-def _become_init(hidden: list[str], site: str) -> None:
+def _become_init(hidden: list[str], packages: int | None) -> None:
     """In the first process of the inner namespace: see no process but those of the submission."""
     _libc("unshare", CLONE_NEWNS)
     prefix = os.open(sys.prefix, os.O_RDONLY)
-    packages = os.open(site, os.O_RDONLY) if site else None
     _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV)
     _mount(f"/proc/self/fd/{prefix}", PYTHON, None, MS_BIND | MS_REC)
     _expose(Path(sys.base_prefix))
