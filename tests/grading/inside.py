@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 
-from tests.grading.sandbox import Sandbox
+from tests.grading.sandbox import PACKAGES, Sandbox
 from tests.grading.scene import Loss, Scene, Unsafe
 
 FIRST_WITH_PROTO = 4  # lab
@@ -50,7 +50,7 @@ def main() -> int:
     for name in set(os.environ) - {*INHERITED, "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}:
         del os.environ[name]
     if job["site"]:
-        os.environ["PYTHONPATH"] = "/tmp/home/packages" if job["isolated"] else job["site"]
+        os.environ["PYTHONPATH"] = PACKAGES if job["isolated"] else job["site"]
     os.environ["HOME"] = "/tmp/home"
     begun = time.monotonic()
     answer = judge(job)

@@ -37,7 +37,8 @@ SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 FIRST_UID = 1_000_000
 WRITABLE = "/tmp", "/var/tmp", "/dev/shm"  # a private one each
 HOME = "/tmp/home"  # of the programs under test
-PYTHON = "/tmp/python"  # where they find the packages
+PYTHON = "/tmp/python"  # where they find Python and the packages of the labs
+PACKAGES = "/tmp/packages"  # and others
 MAX_PROCESSES = 300
 MAX_THREADS = 2000  # of all processes together
 MAX_MEMORY = 2 << 30  # bytes, of all processes together
@@ -153,7 +154,10 @@ class Sandbox:
         os.close(source)
         os.mkdir(PYTHON)
         self._own(Path(HOME))
-        self._start_init(hidden, packages)
+        if packages is not None:
+            os.mkdir(PACKAGES)
+            _mount(f"/proc/self/fd/{packages}", PACKAGES, None, MS_BIND)
+        self._start_init(hidden)
         return folder
 
     def _own(self, top: Path) -> None:
@@ -166,7 +170,7 @@ class Sandbox:
         """Whether programs run as a user of their own; our own user namespace has one user only."""
         return int(Path("/proc/self/uid_map").read_text().split()[2]) > self.uid
 
-    def _start_init(self, hidden: list[str], packages: int | None) -> None:
+    def _start_init(self, hidden: list[str]) -> None:
         """Make the namespaces that the programs live in, one further in than the judge's own."""
         self._outer = os.open("/proc/self/ns/pid", os.O_RDONLY)
         _libc("unshare", CLONE_NEWPID)
@@ -174,7 +178,7 @@ class Sandbox:
         self.init = os.fork()  # the first child is the namespace's init: all end with it
         if self.init == 0:
             with contextlib.suppress(BaseException):
-                _become_init(hidden, packages)
+                _become_init(hidden)
                 os.write(told, b"ready")
             os.close(told)
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that orphans leave no zombies
@@ -254,16 +258,13 @@ class Sandbox:
         self.close()
 
 
-def _become_init(hidden: list[str], packages: int | None) -> None:
+def _become_init(hidden: list[str]) -> None:
     """In the first process of the inner namespace: see no process but those of the submission."""
     _libc("unshare", CLONE_NEWNS)
     prefix = os.open(sys.prefix, os.O_RDONLY)
     _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV)
     _mount(f"/proc/self/fd/{prefix}", PYTHON, None, MS_BIND | MS_REC)
     _expose(Path(sys.base_prefix))
-    if packages is not None:
-        os.makedirs(f"{HOME}/packages", exist_ok=True)
-        _mount(f"/proc/self/fd/{packages}", f"{HOME}/packages", None, MS_BIND)
     for place in hidden:
         if os.path.isdir(place) and not _below(Path(sys.base_prefix), place):
             _mount("tmpfs", place, "tmpfs", MS_RDONLY, "size=4k")
