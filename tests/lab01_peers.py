@@ -65,10 +65,10 @@ class RawClient:
 class RawServer:
     """Answers by hand, from one address; what was answered is answered again if it comes again."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.answers = {}
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.bind(("127.0.0.1", 0))
+        self.sock.bind(("127.0.0.1", port))
         self.sock.settimeout(20)
         self.port = self.sock.getsockname()[1]
 

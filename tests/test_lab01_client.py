@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.harness import LOSSY, ROOT, free_port, load
+from tests.harness import LOSSY, ROOT, free_port, load, wait_until
 from tests.lab01_peers import CLIENT, SERVER, RawServer
 
 
@@ -157,6 +157,24 @@ def test_a_server_that_starts_late_is_still_found(spawn, tmp_path):
     spawn(SERVER, port, cwd=tmp_path)
     assert client.wait() == 0
     assert (tmp_path / "b").read_bytes() == b"abc"
+
+
+def test_a_trouble_that_is_over_is_not_reported():
+    port = free_port(socket.SOCK_DGRAM)
+    with contextlib.closing(load(ROOT / CLIENT).Wire("127.0.0.1", port)) as wire:
+
+        def refused():
+            wire.send(b"message")
+            wire.receive(lambda now: 0.1)
+            return wire.trouble == "Connection refused"
+
+        wait_until(refused)
+        with RawServer(port) as server:
+            wire.send(b"message")
+            server.receive()
+            server.send(b"a | 1")
+            wait_until(lambda: wire.receive(lambda now: 0.1))
+            assert wire.trouble == ""
 
 
 def test_a_server_killed_in_mid_transfer_is_one_clear_line(raw_server, upload):

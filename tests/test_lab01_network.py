@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.harness import ROOT, wait_until
+from tests.harness import ROOT, load, wait_until
 from tests.lab01_peers import CLIENT, SERVER, RawClient, saved, unfinished
 
 CONTENT = random.Random(1).randbytes(300_000)
@@ -182,6 +182,33 @@ def test_uploads_to_a_disk_of_5_mb_per_second_succeed(spawn, tmp_path, folder, p
     assert all((folder / str(k)).read_bytes() == content for k in range(uploads))
 
 
+def test_the_pace_follows_the_disk_and_counts_for_all_uploads_together():
+    pace = load(ROOT / "lab01_udp/files.py").Pace()
+    pace.uploads = 1
+    megabytes = []
+    for seconds in [0.05, 0.05, 0.15, 0.3, *[0.3] * 9, *[0.01] * 9]:
+        pace.learn(seconds)
+        megabytes.append(pace.sync_every / 2**20)
+    assert megabytes[:4] == [4, 8, 8, 4]
+    assert min(megabytes) == 1 / 8 and megabytes[-1] == 32
+    pace.uploads = 4  # each of them may have to wait for three others
+    assert pace.sync_every == 8 << 20
+    pace.learn(0.06)
+    assert pace.sync_every == 4 << 20
+
+
+def test_only_open_uploads_share_the_disk(tmp_path):
+    folder = load(ROOT / "lab01_udp/files.py").Folder(tmp_path, lambda *file: None)
+    uploads = [folder.create(str(k), 3) for k in range(3)]
+    assert folder._pace.uploads == 3
+    for upload in uploads:
+        upload.write(b"abc")
+    uploads[0].save()
+    for upload in uploads[1:]:
+        upload.discard()
+    assert folder._pace.uploads == 0 and os.listdir(tmp_path) == ["0"]
+
+
 def test_a_session_is_kept_for_a_second_after_a_save_that_took_longer(spawn, folder, patched):
     environment = patched(SLOW_DISK.format(rate=2))
     with RawClient(spawn(SERVER, 0, "--dir", folder, env=environment).port()) as client:
@@ -221,6 +248,16 @@ def test_a_file_of_a_reported_size_that_is_wrong_arrives_as_it_is(spawn, folder,
     assert spawn(CLIENT, f"127.0.0.1:{server.port()}", path, "copy").wait() == 0
     with open(path, "rb") as file:
         assert (folder / "copy").read_bytes() == file.read()
+
+
+def test_a_file_that_has_no_end_and_no_size_is_not_read_for_ever(tmp_path, monkeypatch):
+    module = load(ROOT / "lab01_udp/client.py")
+    monkeypatch.setattr(module, "MAX_UNSIZED", 10)
+    (tmp_path / "file").write_bytes(b"x" * 10)
+    assert module.whole((tmp_path / "file").open("rb")).read() == b"x" * 10
+    (tmp_path / "file").write_bytes(b"x" * 11)
+    with pytest.raises(OSError, match="how long"):
+        module.whole((tmp_path / "file").open("rb"))
 
 
 # As an ordinary user, even if the tests run as root.

@@ -376,6 +376,34 @@ def test_silence_ends_a_number_when_it_has_lasted_since_the_last_digit(worker, m
     assert worker.patience() is None
 
 
+def test_a_worker_that_is_to_stop_begins_no_further_turn(worker, monkeypatch):
+    worker, connection, _ = worker
+    served = []
+
+    def serve(*args):
+        served.append(args)
+        worker.stopping = True
+
+    ready = [(worker.selector.get_key(connection.sock), selectors.EVENT_READ)] * 10
+    monkeypatch.setattr(worker, "serve", serve)
+    monkeypatch.setattr(worker.selector, "select", lambda timeout: ready)
+    worker.run()
+    assert len(served) == 1
+
+
+def test_a_connection_that_no_worker_has_taken_is_closed_at_the_stop():
+    module = load(ROOT / "lab02_tcp_threads/server.py")
+    queue = multiprocessing.Queue()
+    lane = module.SlowLane(queue)
+    lane.start()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        queue.put((ours.detach(), ("host", 1)))
+        module.end_threads(queue, lane, [])
+        theirs.settimeout(20)
+        assert theirs.recv(100) == b""
+
+
 @pytest.mark.parametrize("much", [b"15492781\n" * 100, b"9" * 24 + b"\n" + b"9" * 51 + b"\n"])
 def test_a_turn_ends_when_its_time_is_up_or_a_number_takes_long(worker, monkeypatch, much):
     worker, connection, theirs = worker
