@@ -6,15 +6,13 @@ import sys
 import pytest
 
 from tests.harness import ROOT
-from tests.sim.cluster import Cluster, violation
+from tests.sim.faults import run, violation
 
 SEEDS = 100
 
 
 def history(seed: int) -> list:
-    cluster = Cluster(seed)
-    cluster.run()
-    return [operation for client in cluster.clients for operation in client.history]
+    return [operation for client in run(seed).clients for operation in client.history]
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 25))
@@ -25,8 +23,7 @@ def test_no_seed_violates_a_property_or_answers_unlike_one_register(first):
 def test_the_seeds_do_see_elections_snapshots_writes_and_confirmed_reads():
     leaders = compacted = writes = reads = 0
     for seed in range(20):
-        cluster = Cluster(seed)
-        cluster.run()
+        cluster = run(seed)
         leaders += len(cluster.leaders)
         compacted += any(disk.load().snapshot.index for disk in cluster.disks.values())
         answers = [operation for client in cluster.clients for operation in client.history]

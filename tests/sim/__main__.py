@@ -8,7 +8,7 @@ import argparse
 import sys
 import time
 
-from tests.sim.cluster import violation
+from tests.sim.faults import violation
 
 
 def main(argv: list[str] | None = None) -> int:

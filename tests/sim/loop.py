@@ -61,7 +61,7 @@ class Loop(asyncio.AbstractEventLoop):
         self.is_paused = False
         self.went_on = 0.0  # when its last pause ended
         self._held: list[asyncio.Handle] = []  # due while the process was paused
-        self._tasks: dict[asyncio.Task, None] = {}
+        self.tasks: dict[asyncio.Task, None] = {}
         self._jobs: list[Callable] = []  # for the disk, in order
         self._disk_free = 0.0  # when the last of them will end
 
@@ -96,11 +96,11 @@ class Loop(asyncio.AbstractEventLoop):
         self.is_dead = True
         if self._jobs and self.world.random.random() < 0.5:
             _outcome(self._jobs[0])
-        for task in list(self._tasks):
+        for task in list(self.tasks):
             task._log_destroy_pending = False
             with contextlib.suppress(ValueError, RuntimeError):  # it is the one that runs
                 task.get_coro().close()
-        self._tasks.clear()
+        self.tasks.clear()
 
     # What asyncio and the labs ask of a loop
 
@@ -127,8 +127,8 @@ class Loop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro, *, name=None, context=None) -> asyncio.Task:
         task = asyncio.Task(coro, loop=self, name=name)
-        self._tasks[task] = None
-        task.add_done_callback(lambda task: self._tasks.pop(task, None))
+        self.tasks[task] = None
+        task.add_done_callback(lambda task: self.tasks.pop(task, None))
         return task
 
     def run_in_executor(self, executor, function, *args) -> asyncio.Future:

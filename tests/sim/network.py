@@ -50,6 +50,8 @@ class Network:
         self.cut: set[tuple[str, str]] = set()  # (from, to): what is sent this way is lost
         self.names: dict[Loop, str] = {world.outside: "clients"}
         self._listening: dict[str, tuple[Loop, Callable]] = {}
+        self._nodes: dict[str, server.Node] = {}
+        self._suspended: dict[str, float] = {}  # when a server was last suspended
         self._calls: dict[str, dict[Call, None]] = {}  # by target: those without an answer
 
     def listen(self, address: str, loop: Loop, servicer) -> None:
@@ -63,10 +65,14 @@ class Network:
         find = lambda path: registered[0].service(SimpleNamespace(method=path))  # noqa: E731
         self.names[loop] = address
         self._listening[address] = (loop, find)
+        self._nodes[address] = node = servicer.node
+        suspend = node.suspend
+        node.suspend = lambda period: (self._note_suspension(address), suspend(period))
 
     def leave(self, address: str) -> None:
         """End the listening process's connections, as the system does when it has died."""
         self._listening.pop(address, None)
+        self._nodes.pop(address, None)
         for call in list(self._calls.get(address, ())):
             self._send(address, call.source, 0, call.fail, UNAVAILABLE)
 
@@ -78,6 +84,8 @@ class Network:
 
     def carry(self, call: "Call") -> None:
         """Bring a call to its server, perhaps twice."""
+        if self._is_suspended(call.source):
+            self.world.errors.append(f"{call.source}, which is suspended, calls {call.path}")
         self._calls.setdefault(call.target, {})[call] = None
         arrive = partial(self._arrive, call)
         self._send(call.source, call.target, len(call.data), arrive, line=call.channel)
@@ -123,12 +131,22 @@ class Network:
             self.world.errors.append(f"{call.path} took {took:.2f} s")
         error = task.exception()
         if error is None:
+            if self._is_suspended(call.target):
+                self.world.errors.append(f"{call.target}, which is suspended, answers {call.path}")
             data = method.response_serializer(task.result())
             self._send(call.target, call.source, len(data), call.answer, data)
         elif isinstance(error, grpc.aio.AbortError):
             self._send(call.target, call.source, 0, call.fail, *error.args)
         else:
             self.world.errors.append(f"{call.path} raised {error!r}")
+
+    def _note_suspension(self, address: str) -> None:
+        self._suspended[address] = self.world.now
+
+    def _is_suspended(self, address: str) -> bool:
+        """Tell whether a server is suspended, and not only just now."""
+        now, since = self.world.now, self._suspended.get(address, 0.0)
+        return address in self._nodes and self._nodes[address].suspended and now > since
 
     def cancel(self, call: "Call") -> None:
         """Tell the server that the caller waits no longer."""
