@@ -1,7 +1,9 @@
-"""Lab 6: every election that three servers can hold in three terms, in every order of events."""
+"""Lab 6: what three servers can do in a few terms, in every order of events."""
 
 import pytest
 
+from tests.explore_log import Exploration
+from tests.explore_log import Violation as LogViolation
 from tests.explore_raft import Core, Reduction, Violation, explore, raft
 
 
@@ -40,3 +42,48 @@ def test_the_exploration_finds_the_order_that_breaks_a_mutant(mutant, reduction)
     core = Core(mutant, last_term=2)
     with pytest.raises(Violation):
         explore(core, reduction(core))
+
+
+class ShorterLogGetsVotes(raft.Raft):
+    def _is_up_to_date(self, request):
+        return True
+
+
+class KeepsWhatDiffers(raft.Raft):
+    def append_entries(self, request, now):
+        prev = request.prev_log_index
+        kept = min(max(self.log.last_index - prev, 0), len(request.entries))
+        if kept:
+            prev += kept
+            request = request._replace(
+                prev_log_index=prev,
+                prev_log_term=self.log.term(prev),
+                entries=request.entries[kept:],
+            )
+        return super().append_entries(request, now)
+
+
+class CommitsBeforeTheMajority(raft.Raft):
+    def saved(self, unsaved):
+        super().saved(unsaved)
+        if self.leadership:
+            self.replica.commit(self.log.last_index)
+
+
+def test_no_order_of_events_loses_a_committed_command_or_lets_logs_differ():
+    exploration = Exploration(last_term=2, commands=1)
+    assert exploration.run() > 20_000
+    assert exploration.truncations > 10
+
+
+@pytest.mark.parametrize(
+    ("mutant", "broken"),
+    [
+        (ShorterLogGetsVotes, "Leader Completeness"),
+        (KeepsWhatDiffers, "Log Matching|State Machine Safety|Leader Completeness"),
+        (CommitsBeforeTheMajority, "State Machine Safety|Leader Completeness"),
+    ],
+)
+def test_the_exploration_finds_the_order_that_breaks_a_log(mutant, broken):
+    with pytest.raises(LogViolation, match=broken):
+        Exploration(mutant, last_term=2, commands=1).run()

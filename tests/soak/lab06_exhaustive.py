@@ -1,5 +1,6 @@
 """Attacks on lab 6: every order of events of three servers in four terms; the suite has three."""
 
+from tests.explore_log import Exploration
 from tests.explore_raft import Core, Reduction, explore, raft
 
 
@@ -19,4 +20,11 @@ def reductions(scale: float) -> str:
     return f"{len(full):,} worlds in two terms are {len(reduced):,} but for what no event will show"
 
 
-ATTACKS = {"four_terms": four_terms, "reductions": reductions}
+def two_commands(scale: float) -> str:
+    """What three servers can make of two commands in two terms; the suite gives them one."""
+    commands = 2 if scale >= 1 else 1
+    worlds = Exploration(last_term=2, commands=commands).run()
+    return f"{worlds:,} worlds with {commands} commands in two terms"
+
+
+ATTACKS = {"two_commands": two_commands, "four_terms": four_terms, "reductions": reductions}
