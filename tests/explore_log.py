@@ -177,8 +177,8 @@ class Exploration:
             if starts or core.role is not raft.Role.FOLLOWER:
                 core.tick(math.inf)
         elif isinstance(event, tuple):
-            core.propose(protocol.Command(f"command {event[1]}", ""))
-            core.replicate()
+            core.leadership.propose(protocol.Command(f"command {event[1]}", ""))
+            core.leadership.replicate()
         else:
             target, call, reply = self.messages[event]
             method = getattr(
