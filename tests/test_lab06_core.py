@@ -136,6 +136,10 @@ def test_a_server_votes_once_per_term():
     assert replies == [(1, True), (1, False), (1, False), (1, False), (2, True), (2, False)]
 
 
+def test_no_vote_is_given_for_an_earlier_term():
+    assert server(term=3).request_vote(vote(2), 0.1) == raft.RequestVoteReply(3, False)
+
+
 def test_granting_a_vote_resets_the_timer_and_refusing_does_not():
     it = server(log=[(1, "a", "1")], term=1)
     it.request_vote(vote(2, last_index=0), 0.1)

@@ -206,3 +206,29 @@ def test_the_files_stay_small_however_much_is_written(tmp_path):
             disk.save(unsaved(1, None, last + 1, [], None, Snapshot(last, 1, values, {})))
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 5_000_000
     disk.close()
+
+
+def test_a_save_returns_when_the_disk_has_it(reopen):
+    settings = ("synchronous", "fullfsync", "journal_mode")
+    found = [reopen().db.execute(f"PRAGMA {name}").fetchone()[0] for name in settings]
+    assert found == [2, 1, "wal"]  # FULL, ON
+
+
+def test_a_save_that_is_cut_off_is_there_whole_or_not_at_all(tmp_path):
+    disk, images = Disk(tmp_path / "a", 0, MEMBERS), []
+    disk.save(unsaved(1, 0, entries=[Entry(1, "x", "1")] * 3))
+    before = disk.load()
+
+    def copy(statement: str) -> None:
+        images.append(shutil.copytree(tmp_path / "a", tmp_path / f"image{len(images)}"))
+
+    disk.db.set_trace_callback(copy)
+    disk.save(unsaved(2, 1, first=2, entries=[Entry(2, "y", "2")]))
+    disk.db.set_trace_callback(None)
+    after = disk.load()
+    disk.close()
+    assert len(images) > 4
+    for image in images:
+        cut_off = Disk(image, 0, MEMBERS)
+        assert cut_off.load() in (before, after)
+        cut_off.close()
