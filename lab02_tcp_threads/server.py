@@ -39,7 +39,6 @@ MAX_OPEN_FILES = 10_000  # one for each client
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 1024  # connections that the system may hold until they are accepted
 QUIET = 0.05  # s of silence that end a number, for clients that send no white space
-SWITCH_INTERVAL = 0.001  # s: how long a thread that computes may keep another one waiting
 ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
 # With them the system ends a connection 30 s after the client's machine has vanished: an idle one
 # after three probes without an answer, one that waits for an acknowledgement by its own timeout.
@@ -255,7 +254,6 @@ def main(argv: list[str] | None = None) -> int:
     signal.set_wakeup_fd(waker.fileno())  # so serve() misses no signal, whenever it comes
     for signum in STOP_SIGNALS:
         signal.signal(signum, lambda signum, frame: None)
-    sys.setswitchinterval(SWITCH_INTERVAL)
     allow_open_files(MAX_OPEN_FILES)
     host = f"[{args.host}]" if ":" in args.host else args.host
     try:

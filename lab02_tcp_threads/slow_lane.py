@@ -65,7 +65,6 @@ class SlowLane(Thread):
     def run(self) -> None:
         while not self.stopping:
             self._take_arrivals()
-            self._drop_broken()
             if self._order:
                 self._serve(heapq.heappop(self._order)[2])
 

@@ -45,11 +45,7 @@ MUTANTS = [
     # --- Fairness ---
     Mutant("a turn has no end", CONNECTION, " and time.monotonic() < ends", ""),
     Mutant("no number takes long", CONNECTION, "SLOW_DIGITS = 50", "SLOW_DIGITS = 1000"),
-    Mutant("threads wait for five milliseconds", SERVER, "INTERVAL = 0.001", "INTERVAL = 0.005"),
     Mutant("the slow lane has no order", SLOW_LANE, "COURTESY = 10.0", "COURTESY = 0.0"),
-    Mutant(
-        "broken connections keep their place", SLOW_LANE, "            self._drop_broken()\n", ""
-    ),
     Mutant(
         "a test goes on without its client",
         SLOW_LANE,
