@@ -14,8 +14,6 @@ import zmq
 from tests.harness import ROOT, load, wait_until
 from tests.lab03_parts import CLIENT, GCD, PRIME, SERVER, Hand, Parts
 
-pytestmark = pytest.mark.ours
-
 PORTS = [5555, 5556, 5557, 5558]
 RECOVERY = 10.0  # s
 NO_TEXT = b"\xff" * 60_000  # three times as long if it is decoded with "replace"
