@@ -25,12 +25,6 @@ MUTANTS = [
         "",
     ),
     Mutant(
-        "the first back-off is long",
-        RPC,
-        '    ("grpc.initial_reconnect_backoff_ms", 100),\n',
-        "",
-    ),
-    Mutant(
         "the back-off grows",
         RPC,
         '    ("grpc.max_reconnect_backoff_ms", 100),\n',
