@@ -5,8 +5,8 @@ send to nobody who is not there yet, so a worker in a hurry would lose its first
 socket hears of the server's subscription; when the server goes away it hears of that as well, and
 the next answer waits until it is back.
 
-A worker reads its lines faster than it answers them. What zmq keeps for a worker that does not
-read is lost at the high-water mark, or with the connection, whose heartbeats wait behind it.
+A worker reads its lines faster than it answers them. Where they fill the queue of zmq, heartbeats
+wait behind them, and after some seconds the connection would count as dead.
 """
 
 import argparse
@@ -26,7 +26,6 @@ import zmq
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")  # longer ones would keep all other clients waiting
 ALONE = 1000  # ms until it is worth telling that the server is not there
 MAX_BACKLOG = 1000  # lines to be answered; further ones are told that the worker is busy
-MAX_ARRIVING = 10_000  # lines that zmq keeps while one is being answered
 
 
 class Task(NamedTuple):
@@ -65,7 +64,6 @@ class Worker:
         self.outputs_address = sockets.join_address(host, outputs)
         self.subscribed = False  # the server, to our answers
         self.inputs = context.socket(zmq.SUB)
-        self.inputs.rcvhwm = MAX_ARRIVING
         self.inputs_address = sockets.join_address(host, inputs)
         self.backlog: deque[str] = deque()
 

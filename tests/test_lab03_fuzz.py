@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,6 +82,40 @@ class Sent(list):
     send_multipart = send
 
 
+def new_broker(start_deadline):
+    """Return a broker without a network."""
+    broker = object.__new__(server.Broker)
+    broker.topics, broker.waiting = set(), []
+    broker.worker_inputs, broker.client_inputs = Sent(), Sent()
+    broker.start_deadline = start_deadline
+    return broker
+
+
+def test_what_waits_for_a_worker_at_the_start_is_bounded():
+    broker = new_broker(math.inf)
+    for _ in range(1500):
+        broker.receive([b"client", b"", b"foo"])
+    assert len(broker.waiting) == 1000
+    assert [sent[-1][:9] for sent in broker.client_inputs] == [b"no worker"] * 500
+    broker.worker_inputs.recv = lambda: b"\x01foo"
+    broker.note_subscription()
+    assert [sent[-1] for sent in broker.client_inputs[500:]] == [b"accepted"] * 1000
+
+
+def test_a_server_sleeps_until_a_worker_comes_or_is_too_late():
+    broker = new_broker(time.monotonic() + 2)
+    assert broker.patience() is None
+    broker.receive([b"client", b"", b"foo"])
+    assert 1000 < broker.patience() <= 2000  # ms
+
+
+def test_a_refusal_is_short_however_long_the_keywords_are():
+    broker = new_broker(0)
+    broker.topics = {b"x" * 4000, b"gcd"}
+    assert broker.refusal().startswith(b"no worker takes such a line; now taken: gcd, xxx")
+    assert len(broker.refusal()) < 200
+
+
 @few
 @given(
     st.lists(st.binary(max_size=10), max_size=5),
@@ -88,10 +123,7 @@ class Sent(list):
     st.booleans(),
 )
 def test_the_server_confirms_every_message_that_has_an_envelope(frames, notices, start):
-    broker = object.__new__(server.Broker)
-    broker.topics, broker.waiting = set(), []
-    broker.worker_inputs, broker.client_inputs = Sent(), Sent()
-    broker.start_deadline = math.inf if start else 0
+    broker = new_broker(math.inf if start else 0)
     for notice in notices:
         broker.worker_inputs.recv = lambda notice=notice: notice
         broker.note_subscription()

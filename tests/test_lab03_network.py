@@ -94,13 +94,13 @@ def test_a_worker_that_has_vanished_is_no_worker_any_more(hosts):
 # --- Floods ---
 
 
-def flood(hand, port, lines, await_only=None):
-    """Send lines without waiting for confirmations; return those, or so many of them."""
+def flood(hand, port, lines):
+    """Send lines without waiting for confirmations; return those."""
     sender = hand.connect(zmq.DEALER, port, mark=0)
     for line in lines:
         sender.send_multipart([b"", line])
     confirmations = []
-    for _ in range(await_only or len(lines)):
+    for _ in lines:
         assert sender.poll(20_000), "no confirmation"
         confirmations.append(sender.recv_multipart()[1])
     return confirmations
@@ -310,33 +310,6 @@ def test_a_refusal_names_twenty_keywords_however_many_there_are(pipeline):
 # --- Limits of the server ---
 
 
-def test_what_waits_for_a_worker_at_the_start_is_bounded(parts):
-    """Lines over the limit are told at once that no worker is there; those that wait still wait."""
-    parts.server()
-    began = time.monotonic()
-    with Hand() as hand:
-        early = hand.connect(zmq.REQ, parts.ports[0])
-        early.send(b"foo")
-        time.sleep(0.2)
-        refused = flood(hand, parts.ports[0], [b"foo"] * 1500, await_only=400)
-        if time.monotonic() - began < 1.5:
-            assert not early.poll(0)
-        assert all(one.startswith(b"no worker") for one in refused)
-
-
-def test_a_server_with_lines_that_wait_uses_no_processor(parts):
-    server = parts.server()
-    with Hand() as hand:
-        early = hand.connect(zmq.REQ, parts.ports[0])
-        early.send(b"foo")
-        time.sleep(0.2)
-        before = processor_time(server)
-        began = time.monotonic()
-        assert early.poll(20_000)
-        if time.monotonic() - began > 1.0:  # else the machine was too slow to see it
-            assert processor_time(server) - before < 0.3
-
-
 @contextlib.contextmanager
 def crowd(port, count):
     """Have so many subscribers at a port, each with a connection of its own."""
@@ -383,6 +356,7 @@ def test_without_a_descriptor_for_a_newcomer_the_server_rests_and_goes_on(spawn,
         while time.monotonic() - began < 3.0:
             client.send("gcd 8 12")
             client.expect("gcd for 8 12 is 4")
+            assert descriptors(server) < 60
             time.sleep(0.1)
         assert processor_time(server) - before < 1.0
     late = spawn(CLIENT, *ports[:2])

@@ -74,7 +74,6 @@ MUTANTS = [
         'data.decode("utf-8", "surrogateescape")',
         'data.decode("utf-8", "replace")',
     ),
-    Mutant("the queue of zmq overflows", WORKER, "MAX_ARRIVING = 10_000", "MAX_ARRIVING = 1000"),
     Mutant(
         "a busy worker keeps quiet",
         WORKER,
