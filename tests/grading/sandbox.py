@@ -208,7 +208,7 @@ class Sandbox:
                     *("nsenter", f"--mount=/proc/{self.init}/ns/mnt", "--"),
                     *("setpriv", *user, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"),
                     *("prlimit", *(f"--{name}={limit}" for name, limit in limits.items())),
-                    *("env", "-C", "{cwd}", f"{PYTHON}/bin/python"),
+                    *("env", "-C", "{cwd}", f"{PYTHON}/bin/{Path(sys.executable).name}"),
                 ],
             )
         )
