@@ -68,7 +68,7 @@ def registry_lists_all_nodes(scene: Scene) -> None:
 
 def ids_are_those_of_the_example(scene: Scene) -> None:
     ring = Ring(scene, 6)
-    ids = [node_id for node_id, _ in ring.info(None)]
+    ids = [ring.ids[port] for port in ring.nodes]
     check(ids == EXAMPLE_IDS, f"the ids {EXAMPLE_IDS}", repr(ids))
 
 

@@ -27,10 +27,9 @@ class Result:
         text = self.text.lower()
         if re.search(r"\b(true|false)\b", text):
             return bool(re.search(r"\btrue\b", text))
-        denied = r"\bnot\b|n't|already|\bno\b|error|fail|unavailable|none"
-        return not re.search(denied, text) and bool(
-            re.search(r"sav|remov|found|delet|ok|succe", text)
-        )
+        denied = r"\bnot\b|n't|cannot|already|\bno\b|error|fail|unab|unavail|none|collision|wrong"
+        agreed = r"sav|stor|remov|found|delet|ok|succe|compl"
+        return not re.search(denied, text) and bool(re.search(agreed, text))
 
     @property
     def node(self) -> int | None:
