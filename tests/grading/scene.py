@@ -139,6 +139,10 @@ class Scene(contextlib.ExitStack):
         self.pace: float = job.get("pace", 0.0)  # s that the gate took
         self._ports: dict[int, int] = {}
 
+    def __exit__(self, *exception):
+        self.sandbox.close()  # first of all: then nothing keeps any output open
+        return super().__exit__(*exception)
+
     # Steps
 
     def note_step(self, step: str) -> None:
@@ -186,7 +190,8 @@ class Scene(contextlib.ExitStack):
         with contextlib.suppress(harness.Failure, OSError):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(program.pid, signal.SIGKILL)
-            program.stop()
+            program.close_stdin()
+            program.wait(1)  # a process that has left its group may keep the output open
 
     def work(self) -> Path:
         """Return a folder for files of the test, which programs can read and write."""
