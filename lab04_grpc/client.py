@@ -148,9 +148,17 @@ def unless_silent(stream) -> Iterator:
 
 
 def format_reply(reply) -> str:
-    """Return a message as protobuf's text format has it, with non-ASCII text left readable."""
-    lines = text_format.MessageToString(reply, as_utf8=True).split("\n")
-    return "\n".join(map(printable, lines))  # of ASCII alone the format escapes what controls
+    """Return a message as protobuf's text format has it, with non-ASCII text left readable.
+
+    The format itself escapes control characters of ASCII only; here the others are, its own way.
+    """
+    text = text_format.MessageToString(reply, as_utf8=True)
+    return "".join(c if c.isprintable() or c == "\n" else octal(c) for c in text)
+
+
+def octal(text: str) -> str:
+    """Return the UTF-8 bytes of a text as the text format escapes them: "\\302\\205"."""
+    return "".join(f"\\{byte:03o}" for byte in text.encode())
 
 
 def describe(error: grpc.RpcError, address: str) -> str:

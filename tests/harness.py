@@ -299,8 +299,17 @@ class Script:
         self.process.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: it hangs."""
+        """SIGSTOP: it hangs, with all of its threads."""
         self.signal(signal.SIGSTOP)
+        wait_until(lambda: self._thread_states() <= {"T"}, "all threads to stop")
+
+    def _thread_states(self) -> set[str]:
+        """Return the states of its threads as Linux has them; elsewhere none."""
+        states = set()
+        for stat in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # a thread that has ended
+                states.add(stat.read_text().rpartition(")")[2].split()[0])
+        return states
 
     def resume(self) -> None:
         """SIGCONT."""

@@ -76,11 +76,6 @@ MUTANTS = [
     Mutant(
         "answers reach the terminal", CLIENT, "print(printable(reply.text))", "print(reply.text)"
     ),
-    Mutant(
-        "replies reach the terminal",
-        CLIENT,
-        'return "\\n".join(map(printable, lines))',
-        'return "\\n".join(lines)',
-    ),
+    Mutant("replies reach the terminal", CLIENT, "else octal(c)", "else c"),
     Mutant("a byte order mark is text", PROCESS, 'encoding = "utf-8-sig"', 'encoding = "utf-8"'),
 ]
