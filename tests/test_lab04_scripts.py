@@ -95,14 +95,14 @@ def stub(server, proto):
 def fake(proto):
     """Start a server of other functions: fake(reverse=function, ...) returns its address."""
     messages, services = proto
-    servers = []
+    servers, pool = [], ThreadPoolExecutor(8)
 
     def start(**functions):
         def method(function):
             return lambda self, request, context: function(messages, request, context)
 
         methods = {name: method(function) for name, function in functions.items()}
-        servers.append(grpc.server(ThreadPoolExecutor(4)))
+        servers.append(grpc.server(pool))
         servicer = type("Fake", (services.TextToolsServicer,), methods)()
         services.add_TextToolsServicer_to_server(servicer, servers[-1])
         port = servers[-1].add_insecure_port("127.0.0.1:0")
@@ -112,6 +112,7 @@ def fake(proto):
     yield start
     for server in servers:
         server.stop(None).wait()
+    pool.shutdown()
 
 
 def test_the_output_has_a_blank_line_after_reverse_and_split_only(server, spawn):

@@ -1,5 +1,6 @@
 """What rpc.py promises labs 4, 5 and 6: connections that die are replaced, a bound port is ours."""
 
+import contextlib
 import socket
 import sys
 import time
@@ -78,26 +79,28 @@ def test_a_server_closes_the_connections_of_a_client_that_has_vanished(hosts, sp
     wait_until(lambda: not connections(far), "the connection to be closed", RECOVERY)
 
 
-def echo_server():
-    """Return a server in this process with the options of the labs'."""
+@contextlib.contextmanager
+def echo_server(port=0):
+    """Run a server in this process with the options of the labs'; yields its port."""
     handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
     handlers = grpc.method_handlers_generic_handler("test.Echo", {"echo": handler})
-    server = grpc.server(ThreadPoolExecutor(2), options=rpc.SERVER_OPTIONS)
-    server.add_generic_rpc_handlers((handlers,))
-    return server
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool, options=rpc.SERVER_OPTIONS)
+        server.add_generic_rpc_handlers((handlers,))
+        bound = rpc.bind(server, "127.0.0.1", port)
+        server.start()
+        yield bound
+        server.stop(None).wait()
 
 
 def test_pings_over_an_idle_connection_are_not_taken_for_abuse():
-    states, server = [], echo_server()
-    port = rpc.bind(server, "127.0.0.1", 0)
-    server.start()
-    with rpc.open_channel(f"127.0.0.1:{port}") as channel:
+    states = []
+    with echo_server() as port, rpc.open_channel(f"127.0.0.1:{port}") as channel:
         channel.unary_unary("/test.Echo/echo")(b"", timeout=20)
         channel.subscribe(states.append)
         wait_until(lambda: grpc.ChannelConnectivity.READY in states)
         time.sleep(4.5 * rpc.KEEPALIVE_INTERVAL / 1000)
         assert states[-1] is grpc.ChannelConnectivity.READY
-    server.stop(None).wait()
 
 
 def test_a_large_message_on_a_slow_link_is_no_silence(hosts, spawn):
@@ -129,13 +132,10 @@ def test_a_server_that_comes_back_is_found_at_once(absence):
             if time.monotonic() >= deadline:
                 break
             time.sleep(0.05)
-        server = echo_server()
-        rpc.bind(server, "127.0.0.1", port)
         began = time.monotonic()
-        server.start()
-        assert echo(b"here", timeout=20, wait_for_ready=True) == b"here"
-        assert time.monotonic() - began < 0.7
-        server.stop(None).wait()
+        with echo_server(port):
+            assert echo(b"here", timeout=20, wait_for_ready=True) == b"here"
+            assert time.monotonic() - began < 0.7
 
 
 # --- Addresses ---

@@ -44,14 +44,14 @@ def test_printable_text_stays_and_all_else_is_escaped(text):
 @pytest.fixture
 def hostile():
     """Start a gRPC server of a lab's service: hostile(lab, proto, service, method=answer, ...)."""
-    servers = []
+    servers, pool = [], ThreadPoolExecutor(4)
 
     def start(lab, proto, service, **answers):
         rpc = load(ROOT / lab / "rpc.py")
         messages, services = rpc.compile_proto(proto)
         base = getattr(services, f"{service}Servicer")
         methods = {name: make_method(messages, answer) for name, answer in answers.items()}
-        server = grpc.server(ThreadPoolExecutor(4))
+        server = grpc.server(pool)
         add = getattr(services, f"add_{service}Servicer_to_server")
         add(type("Hostile", (base,), methods)(), server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -62,6 +62,7 @@ def hostile():
     yield start
     for server in servers:
         server.stop(None).wait()
+    pool.shutdown()
 
 
 def make_method(messages, answer):
