@@ -1,6 +1,7 @@
 """The grader judges two tiny submissions, and tells what it needs to tell."""
 
 import json
+import random
 import subprocess
 import sys
 
@@ -159,7 +160,7 @@ for pid in range(1, 40):
             os.kill(pid, signal.SIGKILL)
     except OSError:
         pass
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(987)"], start_new_session=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep({nap})"], start_new_session=True)
 os._exit(0)  # SOCK_DGRAM |
 """
 
@@ -167,9 +168,10 @@ os._exit(0)  # SOCK_DGRAM |
 @pytest.mark.skipif(not sandbox.isolated(), reason="needs namespaces")
 def test_a_hostile_submission_changes_nothing_and_leaves_nothing(tmp_path, rubric):
     out, folder = tmp_path / "out", tmp_path / "subs" / "eve"
+    nap = random.uniform(900, 1000)  # s, by which this test knows its own
     folder.mkdir(parents=True)
     for name in ("server.py", "client.py"):
-        (folder / name).write_text(HOSTILE.format(out=out, root=ROOT))
+        (folder / name).write_text(HOSTILE.format(out=out, root=ROOT, nap=nap))
     (out / "ann").mkdir(parents=True)
     (out / "ann" / "results.json").write_text("untouched")
     result = run(tmp_path / "subs", out, "--labs", 1, "--rubric", rubric)
@@ -177,4 +179,4 @@ def test_a_hostile_submission_changes_nothing_and_leaves_nothing(tmp_path, rubri
     assert (out / "ann" / "results.json").read_text() == "untouched"
     assert (grade.HERE / "rubric.json").read_text().startswith("[")
     sleepers = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    assert "time.sleep(987)" not in sleepers
+    assert f"time.sleep({nap})" not in sleepers
