@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from member import Member
 from messages import Accepted, Kind, Outcome, Status, Unreachable
-from place import GOODBYE_TIMEOUT
 from process import STOP_SIGNALS, say
 from rpc import bind, grpc, join_address, parse_address
 from wire import (
@@ -30,7 +30,7 @@ from wire import (
 )
 
 REGISTRY_PATIENCE = 2.5  # s for the registry to be there
-LEAVE_TIMEOUT = 0.4  # s for leaving in good order
+LEAVE_SILENCE = 0.8  # s of leaving without a word
 LAST_ANSWERS = 0.2  # s for what clients are still waiting for
 
 
@@ -152,6 +152,35 @@ class Life(threading.Thread):
             self.threads.do(self.member.run)
 
 
+def leave(threads: Threads, member: Member) -> None:
+    """Leave the ring in good order, however long that takes; a second signal ends it at once."""
+
+    def end() -> None:
+        signal.sigwait(STOP_SIGNALS)
+        if member.records:
+            say(f"Node.py: ended while {unfinished(member)}", "stderr")
+        os._exit(1 if member.records else 0)
+
+    threading.Thread(target=end, daemon=True).start()
+    with ThreadPoolExecutor(1) as executor:
+        leaving = executor.submit(threads.do, member.leave)
+        if leaving not in wait([leaving], LEAVE_SILENCE).done:
+            say(f"Node.py: still {unfinished(member)}; Ctrl-C ends it at once", "stderr")
+    keys = sum(record.text is not None for record in member.records.values())
+    if not leaving.result():
+        if keys:
+            say(f"Node.py: the last node of the ring; {keys} keys go with it", "stderr")
+    elif member.orphan:
+        reason = f"no registry answers at {member.registry}: the ring misses this node later"
+        say(f"Node.py: {reason}; its keys are with its successors", "stderr")
+
+
+def unfinished(member: Member) -> str:
+    """Return what a leaving node is doing, in words."""
+    waiting = [f"{count} keys to node {id}" for id, count in sorted(member.unfinished.items())]
+    return "handing over " + ", ".join(waiting) if waiting else "waiting for the registry"
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="Node.py",
@@ -187,13 +216,8 @@ def main(argv: list[str] | None = None) -> None:
     signal.sigwait(STOP_SIGNALS)
     if life.problem:
         say(f"Node.py: {life.problem}", "stderr")
-    leaving = threading.Thread(target=threads.do, args=(member.leave,), daemon=True)
-    leaving.start()
-    leaving.join(LEAVE_TIMEOUT)
-    if leaving.is_alive():  # an heir does not answer; others have copies of all that I have
-        goodbye = threading.Thread(target=threads.do, args=(member.deregister,), daemon=True)
-        goodbye.start()
-        goodbye.join(GOODBYE_TIMEOUT)
+    if not life.problem:
+        leave(threads, member)
     server.stop(LAST_ANSWERS).wait()
     # Not sys.exit: it would wait for threads that still carry out what clients no longer await.
     os._exit(1 if life.problem else 0)

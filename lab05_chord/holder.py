@@ -14,6 +14,7 @@ from messages import (
     Host,
     Keys,
     Record,
+    Refused,
     Unreachable,
     Version,
     Versions,
@@ -23,6 +24,8 @@ from records import MISSING, batches, demoted, merge, remember, version_of
 
 HOP_TIMEOUT = 2.0  # s for an answer of an owner, who may have to wait for its replicas
 SETTLE_PAUSE = 0.1  # s between two attempts
+LISTING = 20_000  # records/s that a node lists, at the least
+TRANSFER = 5_000_000  # characters/s that a node takes, at the least
 
 
 class Holder(Place):
@@ -36,6 +39,7 @@ class Holder(Place):
         self.writing: set[str] = set()  # keys for which holders are being asked
         self.doubts: set[str] = set()  # keys for which a holder may have a write that failed
         self.bequests: set[str] = set()  # keys held for the next view, from one about to leave
+        self.unfinished: dict[int, int] = {}  # node -> records that I have yet to hand over to it
         self.swept = host.now()
         self.swept_epoch = 0
         self.old_tombstones: set[Record] = set()
@@ -57,25 +61,51 @@ class Holder(Place):
         if self.view is not before:
             self.bequests.clear()
 
-    async def leave(self) -> None:
-        """Give my records to my successors, deregister, tell the neighbours."""
-        self.leaving = True  # from now on I serve nothing and keep nothing for others
-        for _ in range(3):
-            view = self.view
-            if not self.has_place_in(view):
-                return
-            heirs = view.next_nodes(self.id, REPLICAS + 1)  # who hold my arc without me
-            if all(await self.host.gather(*(self._bequeath(view, heir) for heir in heirs))):
-                break
-        await self.deregister()
+    async def leave(self) -> bool:
+        """Hand my records over to the nodes that will hold them, then leave the ring.
 
-    async def _bequeath(self, view: View, heir: Node) -> bool:
-        """Give a successor all that I have and it has not; False: there is a newer view."""
+        No time limit decides about data: until all is handed over I remain a source of it. I serve
+        during the first pass, so that little is left for the time in which nobody serves.
+
+        Return False if there is no other node that could have them.
+        """
+        await self._hand_over(self.view)
+        self.leaving = True
+        while self.has_place_in(self.view):
+            view = self.view
+            heirs = await self._hand_over(view)
+            if heirs is not None and await self.deregister(view):
+                return heirs > 0
+            await self.host.sleep(SETTLE_PAUSE)
+            self.ask_soon()
+        return True  # dropped, and so are my copies
+
+    async def _hand_over(self, view: View) -> int | None:
+        """Give the nodes that hold my arc without me what they lack; return how many have all.
+
+        None: some that live have not. One that hangs is waited for, until the registry drops it;
+        without a registry two are enough.
+        """
+        self.unfinished.clear()
+        heirs = view.next_nodes(self.id, REPLICAS + 1)
+        results = await self.host.gather(*(self._bequeath(view, heir) for heir in heirs))
+        living = [result for result in results if result is not None]
+        needed = min(len(living), REPLICAS) if self.orphan else len(living)
+        return sum(living) if sum(living) >= needed and view is self.view else None
+
+    async def _bequeath(self, view: View, heir: Node) -> bool | None:
+        """Give a node what I have and it has not; False: it has not got all; None: it is gone."""
+        self.unfinished[heir.id] = len(self.records)
         try:
             theirs = await self._versions(view, heir, self.id, self.id)
-            return theirs is not None and await self._push(view, heir, theirs, self.records)
+            if theirs is None or not await self._push(view, heir, theirs, self.records):
+                return False
+        except Refused:
+            return None
         except Unreachable:
-            return True  # there is nothing to be done, and another heir
+            return False
+        self.unfinished.pop(heir.id, None)
+        return True
 
     # --- settling: the holders of my arc agree on its records ---
 
@@ -85,7 +115,7 @@ class Holder(Place):
             return
         self.settling = True
         try:
-            while self.is_member() and (self.doubts or self.settled < self.view.epoch):
+            while self.is_member() and not self.leaving and self._is_unsettled():
                 view = self.view
                 try:
                     agreed = await self._agree(view) and await self._resolve_doubts()
@@ -97,6 +127,9 @@ class Holder(Place):
         finally:
             self.settling = False
         await self.ask()  # tells the registry that I am settled
+
+    def _is_unsettled(self) -> bool:
+        return bool(self.doubts) or self.settled < self.view.epoch
 
     async def _agree(self, view: View) -> bool:
         """Bring my successors and me to the same records of my arc.
@@ -151,9 +184,8 @@ class Holder(Place):
 
     async def _versions(self, view: View, node: Node, after: int, upto: int) -> dict | None:
         """Return what a node has on an arc, once it is in this view; None if that is old."""
-        reply = await self.host.call(
-            node.address, "digest", Arc(node.id, view, after, upto), HOP_TIMEOUT
-        )
+        arc, timeout = Arc(node.id, view, after, upto), HOP_TIMEOUT + len(self.records) / LISTING
+        reply = await self.host.call(node.address, "digest", arc, timeout)
         self.install(reply.view)
         return {v.key: v.version for v in reply.versions} if reply.accepted else None
 
@@ -173,12 +205,17 @@ class Holder(Place):
     async def _push(self, view: View, node: Node, versions: dict, records: dict) -> bool:
         """Send a node the records that it lacks; return False if it is in another view."""
         lacking = [r for r in list(records.values()) if r.version > versions.get(r.key, MISSING)]
+        left = len(lacking)
         for batch in batches(lacking):
+            if node.id in self.unfinished:
+                self.unfinished[node.id] = left
             copies = Copies(node.id, view.epoch, batch)
-            reply = await self.host.call(node.address, "replicate", copies, HOP_TIMEOUT)
+            timeout = HOP_TIMEOUT + sum(len(record.text or "") for record in batch) / TRANSFER
+            reply = await self.host.call(node.address, "replicate", copies, timeout)
             self.install(reply.view)
             if not reply.accepted:
                 return False
+            left -= len(batch)
         return True
 
     # --- writing: all holders take a record, in one epoch ---
@@ -261,6 +298,8 @@ class Holder(Place):
 
     def sweep(self) -> None:
         """All are settled in this view: drop what I do not hold, and tombstones long known."""
+        if self.leaving:
+            return
         if self.swept_epoch < self.view.epoch and self.is_member():
             self.swept_epoch = self.view.epoch
             kept = [key for key in self.records if self.holds(key) or key in self.bequests]

@@ -93,9 +93,11 @@ class Membership:
         """Take a node that leaves out of the ring."""
         node = self.view.by_id.get(request.id)
         if node is None or request.address not in ("", node.address):
-            return Departed(False, f"there is no node {request.id}")
+            return Departed(False, f"there is no node {request.id}", self.view)
         if not self.open:
             return Departed(False, "this registry has just been started")
+        if request.epoch not in (0, self.view.epoch):
+            return Departed(False, "the ring has changed meanwhile", self.view)
         self._change(node for node in self.view.members if node.id != request.id)
         return Departed(True, f"node {request.id} has left", self.view)
 

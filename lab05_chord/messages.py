@@ -77,10 +77,11 @@ class Registered:
 
 @dataclass(frozen=True)
 class Departure:
-    """I leave."""
+    """I leave, if the view is still that of `epoch`; 0: in any view."""
 
     id: int
     address: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from messages import (
 )
 
 CALL_TIMEOUT = 1.0  # s for an answer that needs nobody else
-GOODBYE_TIMEOUT = 0.2  # s
 REGISTER_TIMEOUT = 15.0  # s: a newcomer waits for those before it, and for a death to be noticed
 SOONEST_BEAT = 0.05  # s between two questions out of turn
 
@@ -87,7 +86,7 @@ class Place:
 
     async def run(self) -> None:
         """Ask the registry every second, as long as the node lives."""
-        while not self.leaving:
+        while True:
             await self.ask()
             await self.host.sleep(NODE_RETRY if self.orphan else BEAT)
 
@@ -98,7 +97,7 @@ class Place:
 
     async def ask(self) -> None:
         """Tell the registry that I am alive, and hear where I stand."""
-        if self.joining or self.leaving:
+        if self.joining:
             return
         self.asked = sent = self.host.now()
         question = Question(self.id, self.address, self.view.epoch, self.settled)
@@ -116,8 +115,8 @@ class Place:
                 self.install(answer.view)
                 if answer.settled and answer.epoch == self.view.epoch == self.settled:
                     self.sweep()
-            elif question.epoch == self.view.epoch and not self.joining:  # it dropped me
-                await self.join()
+            elif question.epoch == self.view.epoch and not (self.joining or self.leaving):
+                await self.join()  # it dropped me
         except Unreachable as error:
             self.orphan = True
             witnesses = await self.neighbours_agree()
@@ -166,17 +165,26 @@ class Place:
         now = self.host.now()
         return any(epoch < self.view.epoch and now < end for epoch, end in self.promises.items())
 
-    async def deregister(self) -> None:
-        """Tell the registry that I am gone, and my neighbours what it makes of it."""
-        self.leaving, view = True, self.view
-        departure = Departure(self.id, self.address)
+    async def deregister(self, view: View) -> bool:
+        """Leave the ring if it is still this one; return False if it is not, or nobody can say.
+
+        Two neighbours that leave at the same time do so one after the other: the second finds the
+        view changed, and hands over to the nodes that follow it now.
+        """
+        departure = Departure(self.id, self.address, view.epoch)
         try:
-            reply = await self.host.call(self.registry, "deregister", departure, GOODBYE_TIMEOUT)
+            reply = await self.host.call(self.registry, "deregister", departure, CALL_TIMEOUT)
+        except Refused:
+            self.orphan = True
+            return True  # the next registry misses this node
         except Unreachable:
-            return
-        if reply.view:
+            return False
+        if reply.view and not self.has_place_in(reply.view):
             nearby = dict.fromkeys([view.predecessor(self.id), *view.next_nodes(self.id)])
             await self.host.gather(*(self._try(n, "install", reply.view) for n in nearby))
+            return True
+        self.install(reply.view)
+        return False
 
     async def _try(self, node: Node, method: str, request: object) -> object | None:
         try:
@@ -211,9 +219,8 @@ class Place:
     # --- state ---
 
     def is_member(self, id: int | None = None) -> bool:
-        """Tell whether I am in the ring, under this id, and neither coming nor going."""
-        passing = self.joining or self.leaving
-        return not passing and id in (None, self.id) and self.has_place_in(self.view)
+        """Tell whether I am in the ring, under this id. While I leave I still am a source."""
+        return not self.joining and id in (None, self.id) and self.has_place_in(self.view)
 
     def has_place_in(self, view: View) -> bool:
         """Tell whether it is me who has my id in a view: a node that was dropped may lose it."""
@@ -231,4 +238,5 @@ class Place:
 
     def serves(self, key: str) -> bool:
         """Tell whether I may answer for a key now: it is mine, and nobody thinks me dead."""
-        return self.owns(key) and self.host.now() - self.leave_since < LEASE
+        in_time = self.host.now() - self.leave_since < LEASE
+        return self.owns(key) and in_time and not self.leaving

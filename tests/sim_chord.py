@@ -105,7 +105,8 @@ class Process:
     def claim(self):
         """Return what decides which keys this process may serve, or None for no node's."""
         rules = self.rules
-        if self.alive and isinstance(rules, member.Member) and rules.is_member():
+        is_node = self.alive and isinstance(rules, member.Member)
+        if is_node and rules.is_member() and not rules.leaving:
             return rules.id, rules.served_after, rules.leave_since
         return None
 
@@ -181,6 +182,7 @@ class World:
         self.net = Network(self.sim, **network)
         self.processes: dict[str, Process] = {}
         self.started_nodes: list[Process] = []
+        self.told_to_leave: set[Process] = set()
         self.history: list[Operation] = []
         self.spawned = []
         self.at_work: Process | None = None
@@ -228,6 +230,11 @@ class World:
         return process
 
     def stop_node(self, process):
+        """Press Ctrl-C at a node, for the first time."""
+        if process in self.told_to_leave:
+            return
+        self.told_to_leave.add(process)
+
         async def leave():
             await process.rules.leave()
             process.kill()
@@ -237,7 +244,7 @@ class World:
     def nodes(self, paused=False):
         """The nodes that live, are in the ring as far as they know, and do not leave."""
         living = (p for p in self.started_nodes if p.alive and p.paused <= paused)
-        return [p for p in living if p.rules.is_member()]
+        return [p for p in living if p.rules.is_member() and not p.rules.leaving]
 
     def client(self, keys, pause, until):
         """Run a client that does one random thing after the other."""
@@ -308,7 +315,8 @@ class World:
 
     def handed_over(self, leaver):
         """Tell whether a node that leaves has given all it had to three others."""
-        others = [p.rules for p in self.nodes(paused=True) if p.rules is not leaver]
+        living = (p.rules for p in self.started_nodes if p.alive and p.rules is not leaver)
+        others = [rules for rules in living if rules.is_member()]
         enough = min(len(others), chord.REPLICAS + 1)
         return leaver.leaving and all(
             sum(holder.version_of(o.records, key) >= record.version for o in others) >= enough
@@ -465,6 +473,37 @@ def leave(world):
         world.stop_node(world.random.choice(nodes))
 
 
+def leave_together(world):
+    """Ctrl-C at neighbours in one moment, down to a single node that stays."""
+    nodes = sorted(world.nodes(), key=lambda process: process.rules.id)
+    if len(nodes) > 1:
+        first, count = world.random.randrange(len(nodes)), world.random.randint(1, len(nodes) - 1)
+        for process in (nodes + nodes)[first : first + count]:
+            delay = world.random.choice([0, 0.01, 0.1]) * world.random.random()
+            world.sim.after(delay, lambda it=process: world.stop_node(it))
+
+
+def join_and_leave(world):
+    """Ctrl-C at a node in the moment in which another one joins."""
+    newcomer, nodes = world.start_node(), world.nodes()
+    until = world.sim.now + 5
+    while world.sim.now < until and newcomer.rules.id < 0:
+        world.run(world.sim.now + 0.002)
+    if nodes and newcomer.rules.id >= 0:
+        world.stop_node(world.random.choice(nodes))
+
+
+def leave_and_crash(world):
+    """Kill -9 in the middle of leaving."""
+    if len(nodes := world.nodes()) > 3:
+        process = world.random.choice(nodes)
+        world.stop_node(process)
+        world.run(world.sim.now + world.random.uniform(0, 0.1))
+        if process.alive:
+            process.kill()
+        world.run(world.sim.now + 8)
+
+
 def nothing(world):
     pass
 
@@ -545,6 +584,15 @@ def storm_registry(world):
 
 SCENARIOS: dict[str, tuple[list, dict]] = {
     "joins and leaves": ([join, leave], {"network": QUIET, "every": 0.3, "length": 15}),
+    "leaving together": (
+        [join, join, leave_together],
+        {"network": QUIET, "nodes": 8, "every": 0.5},
+    ),
+    "leaving while another joins": ([join_and_leave], {"network": QUIET, "nodes": 1, "every": 0.5}),
+    "killed while leaving": (
+        [join, leave_and_crash, leave],
+        {"network": {"delay": (0.001, 0.05)}, "nodes": 7},
+    ),
     "a bad network": ([join, leave, nothing], {"network": BAD}),
     "two crashes at once": (
         [crash_two, join, join, leave],

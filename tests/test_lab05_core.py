@@ -388,9 +388,14 @@ def test_a_leaving_node_brings_the_three_up_to_date_who_will_hold_its_arc():
         asked.append(address)
         return messages.Versions(True)
 
-    node.host.answers = {"digest": digest, "deregister": unreachable}
+    left = messages.Departed(True, "", view_of([24, 25, 26, 31, 2], epoch=2))
+    node.host.answers = {
+        "digest": digest,
+        "deregister": lambda address: left,
+        "install": lambda address: messages.Accepted(True),
+    }
     asyncio.run(node.leave())
-    assert asked == ["host:24", "host:25", "host:26"]
+    assert asked == ["host:24", "host:25", "host:26"] * 2  # while it serves, and after
 
 
 def test_an_owner_takes_no_record_of_what_it_serves_from_a_neighbour_that_leaves():

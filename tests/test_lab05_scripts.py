@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -121,8 +122,7 @@ def test_joining_and_leaving_under_load_loses_and_doubles_nothing(spawn, rpc):
             ring.join()
             leaver = ring.nodes.pop(0)
             leaver.interrupt()
-            assert leaver.wait(3) == 0
-            assert leaver.err == ""
+            assert leaver.wait(20) == 0  # on a busy machine it may say that it is still at it
         wait_until(lambda: min(client.count for client in clients) > 30, "some load")
 
 
@@ -287,6 +287,63 @@ def test_a_full_ring_works_and_admits_nobody_else(spawn, rpc):
     fifth = ring.start_node()
     assert fifth.wait(5) == 1
     assert fifth.out == "" and "full" in fifth.err and len(fifth.err.splitlines()) == 1
+
+
+def test_the_first_node_hands_all_over_to_the_second_that_has_just_joined(spawn, rpc):
+    ring = Ring(spawn, 1)
+    keys = save_some(rpc, ring, 1000)
+    first = ring.nodes.pop()
+    ring.join()
+    first.interrupt()
+    assert (first.wait(), first.err) == (0, "")
+    assert_all_found(rpc, ring, keys)
+
+
+def test_neighbours_that_leave_at_once_lose_nothing(spawn, rpc):
+    ring = Ring(spawn, 6)
+    keys = save_some(rpc, ring, 200)
+    leaving, ring.nodes = ring.nodes[:5], ring.nodes[5:]
+    for node in leaving:
+        node.interrupt()
+    assert [node.wait() for node in leaving] == [0] * 5
+    assert_all_found(rpc, ring, keys)
+
+
+def test_the_last_node_says_how_many_keys_go_with_it(spawn, rpc):
+    ring = Ring(spawn, 1)
+    save_some(rpc, ring, 3)
+    ring.nodes[0].interrupt()
+    assert ring.nodes[0].wait() == 0
+    assert ring.nodes[0].err == "Node.py: the last node of the ring; 3 keys go with it\n"
+
+
+def test_a_node_that_leaves_without_a_registry_says_so_and_loses_nothing(spawn, rpc):
+    ring = Ring(spawn, 4)
+    wait_until(lambda: rpc.is_whole(ring), "all nodes to be settled")
+    keys = save_some(rpc, ring)
+    ring.registry.kill()
+    leaver = ring.nodes.pop(0)
+    leaver.interrupt()
+    assert leaver.wait() == 0
+    assert re.fullmatch(r"Node.py: no registry answers at .*; its keys are .*\n", leaver.err)
+    ring.start_registry()
+    assert_all_found(rpc, ring, keys)
+
+
+def test_a_second_ctrl_c_ends_a_node_that_waits_for_a_neighbour_and_says_what_it_gives_up(
+    spawn, rpc
+):
+    ring = Ring(spawn, 2)
+    wait_until(lambda: rpc.is_whole(ring), "both nodes to be settled")
+    save_some(rpc, ring, 10)
+    other, node = ring.nodes
+    other.pause()
+    node.interrupt()
+    node.expect_err(r"Node.py: still handing over \d+ keys to node 24; Ctrl-C ends it at once")
+    node.interrupt()
+    assert node.wait() == 1
+    assert re.search(r"Node.py: ended while handing over \d+ keys to node 24\n$", node.err)
+    other.resume()
 
 
 def test_all_nodes_may_leave_at_once(spawn):
