@@ -20,6 +20,10 @@ Views
     and the two replicas of a key, is computed from the view. Views reach a node with the answer to
     its question each second (populate_finger_table) and, sooner, from its neighbours.
 
+    A ring has an identity, which its registry draws at its birth. Every view and every message
+    between nodes carries it. A node refuses messages of another ring, so a node that is started on
+    the port of a dead node of another ring takes no keys of that ring and gives none.
+
 Who owns a key at every instant
     A key lives with its owner and the owner's next two successors, the *holders*.
     1. A holder takes a copy only in the epoch that it is in itself. A write is acknowledged when
@@ -65,7 +69,9 @@ What if somebody dies between two messages?
     Registry        nothing moves, all nodes serve on. A new one is told the newest view by the
                     nodes. It gives no leave and lets nobody in or out before it has heard all of
                     them, but for those who are silent for SILENCE. Then it begins a new life, with
-                    epochs higher than all of before, and admits nobody until all know it.
+                    epochs higher than all of before, and admits nobody until all know it. The first
+                    of these epochs is drawn from a wide range, so that two registries that die one
+                    after the other do not give the same epoch to different views.
     The registry admits one newcomer at a time, when all whom the last change touched are settled,
     so the records of an arc are never more than one change away from where they are looked for.
 
@@ -118,14 +124,15 @@ class View:
     epoch: int = 0
     m: int = 0
     members: tuple[Node, ...] = ()
+    ring: int = 0  # the identity of the ring; 0: no ring yet
 
     def __post_init__(self):
         """Raise ValueError if it can be nobody's view of a ring."""
         ids = {node.id for node in self.members}
         addresses = {node.address for node in self.members}
-        within = 0 <= self.epoch <= MAX_EPOCH and 0 <= self.m <= LARGEST_M
+        within = 0 <= self.epoch <= MAX_EPOCH and 0 <= self.m <= LARGEST_M and self.ring >= 0
         if not within or not all(0 <= id < 2**self.m for id in ids):
-            raise ValueError("the epoch, m or an id is out of range")
+            raise ValueError("the epoch, m, the ring or an id is out of range")
         if not len(ids) == len(addresses) == len(self.members) or "" in addresses:
             raise ValueError("two members have one id or address, or one has none")
 

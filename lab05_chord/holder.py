@@ -54,10 +54,10 @@ class Holder(Place):
         self.doubts.clear()
         self.bequests.clear()
 
-    def install(self, view: View | None) -> None:
+    def _step_into(self, view: View | None) -> None:
         """Step into a newer view, for which bequests were kept until now."""
         before = self.view
-        super().install(view)
+        super()._step_into(view)
         if self.view is not before:
             self.bequests.clear()
 
@@ -186,7 +186,7 @@ class Holder(Place):
         """Return what a node has on an arc, once it is in this view; None if that is old."""
         arc, timeout = Arc(node.id, view, after, upto), HOP_TIMEOUT + len(self.records) / LISTING
         reply = await self.host.call(node.address, "digest", arc, timeout)
-        self.install(reply.view)
+        self.learn(reply.view)
         return {v.key: v.version for v in reply.versions} if reply.accepted else None
 
     async def _fetch(self, node: Node, versions: dict[str, int], have: dict) -> list[Record]:
@@ -194,7 +194,8 @@ class Holder(Place):
         records: list[Record] = []
         wanted = [key for key, version in versions.items() if version > version_of(have, key)]
         while wanted:
-            copies = await self.host.call(node.address, "fetch", Keys(tuple(wanted)), HOP_TIMEOUT)
+            keys = Keys(tuple(wanted), self.view.ring)
+            copies = await self.host.call(node.address, "fetch", keys, HOP_TIMEOUT)
             records += copies.records
             got = {record.key for record in copies.records}
             if not got:
@@ -209,10 +210,10 @@ class Holder(Place):
         for batch in batches(lacking):
             if node.id in self.unfinished:
                 self.unfinished[node.id] = left
-            copies = Copies(node.id, view.epoch, batch)
+            copies = Copies(node.id, view.epoch, batch, view.ring)
             timeout = HOP_TIMEOUT + sum(len(record.text or "") for record in batch) / TRANSFER
             reply = await self.host.call(node.address, "replicate", copies, timeout)
-            self.install(reply.view)
+            self.learn(reply.view)
             if not reply.accepted:
                 return False
             left -= len(batch)
@@ -248,10 +249,11 @@ class Holder(Place):
         return await self._write(key, old.text if old else None)
 
     async def _replicate(self, view: View, node: Node, record: Record) -> bool:
-        reply = await self._try(node, "replicate", Copies(node.id, view.epoch, (record,)))
+        copies = Copies(node.id, view.epoch, (record,), view.ring)
+        reply = await self._try(node, "replicate", copies)
         if reply is None or reply.accepted:
             return reply is not None
-        self.install(reply.view)
+        self.learn(reply.view)
         if reply.view.epoch < view.epoch:
             await self._try(node, "install", view)
         return False
@@ -272,6 +274,7 @@ class Holder(Place):
 
     def fetch(self, request: Keys) -> Copies:
         """Return the first of the records asked for, as many as go into one message."""
+        self.check_ring(request.ring)
         records = (self.records[key] for key in request.keys if key in self.records)
         return Copies(self.id, self.view.epoch, next(batches(records), ()))
 
@@ -280,6 +283,7 @@ class Holder(Place):
 
         Of what I serve, my own records are right: what a neighbour bequeaths of it may be in doubt.
         """
+        self.check_ring(copies.ring)
         if not self.is_member(copies.to) or copies.epoch != self.view.epoch:
             return Accepted(False, self.view)
         for record in copies.records:

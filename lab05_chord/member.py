@@ -54,9 +54,10 @@ class Member(Holder):
         for _ in range(2 * self.view.m + 2):
             try:
                 if node is None:
-                    outcome = await self.route(operation)
+                    outcome = await self._route(operation)
                 else:
-                    outcome = await self.host.call(node.address, "route", operation, HOP_TIMEOUT)
+                    hop = replace(operation, ring=self.view.ring)
+                    outcome = await self.host.call(node.address, "route", hop, HOP_TIMEOUT)
             except Unreachable:
                 operation = replace(operation, avoid=(*operation.avoid, node.id))
                 node = None
@@ -70,7 +71,14 @@ class Member(Holder):
         return None
 
     async def route(self, operation: Operation) -> Outcome:
-        """Carry an operation out, if the key is mine; else say who is nearer to its owner."""
+        """Carry an operation out, if the key is mine; else say which node is nearer to its owner.
+
+        Raise Stranger if it comes from another ring.
+        """
+        self.check_ring(operation.ring)
+        return await self._route(operation)
+
+    async def _route(self, operation: Operation) -> Outcome:
         epoch = self.view.epoch
         if self.leaving or not self.is_member():
             return Outcome(Status.RETRY, epoch=epoch)

@@ -9,7 +9,7 @@ GRACE = 1.0  # s after its start in which a registry only listens: nodes may kno
 NODE_RETRY = 0.2  # s between two attempts of a node to reach a registry that is away
 WAIT_LIMIT = 14.0  # s in the queue of newcomers; after 15 s a node asks anew
 LONGEST_TICK = 0.5  # s: time beyond is time that the registry itself slept through
-LIFE = 2**16  # epochs of one registry; the next one's are all higher
+LIFE = 2**20  # epochs of one registry; the next one's are all higher
 
 
 class Membership:
@@ -21,7 +21,7 @@ class Membership:
 
     def __init__(self, host: Host, m: int):
         self.host = host
-        self.view = View(0, m)
+        self.view = View(0, m, ring=host.draw_identity())
         self.waiting: list[tuple[str, object]] = []  # newcomers, in the order they came
         self.heard: dict[int, float] = {}  # id -> when it last asked, in self.time
         self.touched: dict[int, int] = {}  # id -> the last epoch that changed its surroundings
@@ -51,7 +51,7 @@ class Membership:
     def _open(self) -> None:
         self.open = True
         if self.view.members:  # a ring of before: no epoch of mine may meet one of then
-            self._change(self.view.members, _next_life(self.view))
+            self._change(self.view.members, self._next_life(self.view))
             self.touched = dict.fromkeys(self.view.ids, self.view.epoch)  # until all know it
 
     # --- receivers ---
@@ -116,7 +116,7 @@ class Membership:
             known=known,
             epoch=view.epoch if self.open else -1,  # which asks for the newest view
             settled=self.all_settled(),
-            view=view if question.epoch != view.epoch else None,
+            view=view if (question.epoch, question.ring) != (view.epoch, view.ring) else None,
         )
 
     def restore(self, offered: View) -> Departed:
@@ -130,9 +130,9 @@ class Membership:
             addresses = {node.address for node in offered.members}
             mine = [n for n in self.view.members if n.id not in ids and n.address not in addresses]
             if self.open:  # came too late: who joined meanwhile stays, at the end
-                self._change([*offered.members, *mine], _next_life(offered))
+                self._change([*offered.members, *mine], self._next_life(offered), offered.ring)
             else:
-                self._change(offered.members, offered.epoch)
+                self._change(offered.members, offered.epoch, offered.ring)
         return Departed(True, "restored", self.view)
 
     # --- transitions ---
@@ -141,9 +141,12 @@ class Membership:
         """Tell whether every node has done what the changes so far ask of it."""
         return all(self.settled.get(id, 0) >= epoch for id, epoch in self.touched.items())
 
-    def _change(self, members: Iterable[Node], epoch: int | None = None) -> None:
+    def _change(
+        self, members: Iterable[Node], epoch: int | None = None, ring: int | None = None
+    ) -> None:
         old = self.view
-        self.view = View(epoch or old.epoch + 1, old.m, tuple(members))
+        ring = old.ring if ring is None else ring
+        self.view = View(epoch or old.epoch + 1, old.m, tuple(members), ring)
         gone = [n.id for n in old.members if self.view.by_id.get(n.id) != n]
         for known in (self.heard, self.touched, self.settled):
             for id in gone:
@@ -152,6 +155,6 @@ class Membership:
             self.touched[id] = self.view.epoch
             self.heard.setdefault(id, self.time)
 
-
-def _next_life(view: View) -> int:
-    return (view.epoch // LIFE + 1) * LIFE
+    def _next_life(self, view: View) -> int:
+        """Return a first epoch that no registry before or beside this one has used."""
+        return (view.epoch // LIFE + 1) * LIFE + self.host.draw_identity() % (LIFE // 2)

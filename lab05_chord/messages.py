@@ -21,6 +21,10 @@ class Refused(Unreachable):
     """Nobody listens at this address: the process is gone."""
 
 
+class Stranger(Unreachable):
+    """The node at this address is of another ring."""
+
+
 class Host(Protocol):
     """All that the rules need of the world: threads and gRPC in the scripts, a simulation in tests.
 
@@ -32,6 +36,9 @@ class Host(Protocol):
 
     def draw(self, low: int, high: int) -> int:
         """Return a random integer, both ends included."""
+
+    def draw_identity(self) -> int:
+        """Return a positive integer of 62 bits that no other process draws."""
 
     async def sleep(self, seconds: float) -> None:
         """Let others run."""
@@ -101,6 +108,7 @@ class Question:
     address: str = ""
     epoch: int = 0
     settled: int = 0
+    ring: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,7 @@ class Operation:
     text: str = ""
     number: str = ""
     avoid: tuple[int, ...] = ()
+    ring: int = 0
 
     def __post_init__(self):
         number_parts(self.number)
@@ -200,6 +209,7 @@ class Versions:
 @dataclass(frozen=True)
 class Keys:
     keys: tuple[str, ...]
+    ring: int = 0
 
 
 @dataclass(frozen=True)
@@ -209,6 +219,7 @@ class Copies:
     to: int
     epoch: int
     records: tuple[Record, ...]
+    ring: int = 0
 
 
 @dataclass(frozen=True)
@@ -222,3 +233,4 @@ class Accepted:
 @dataclass(frozen=True)
 class Epoch:
     epoch: int
+    ring: int = 0

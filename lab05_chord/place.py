@@ -14,6 +14,7 @@ from messages import (
     Refused,
     Registered,
     Registration,
+    Stranger,
     Unreachable,
 )
 
@@ -100,19 +101,22 @@ class Place:
         if self.joining:
             return
         self.asked = sent = self.host.now()
-        question = Question(self.id, self.address, self.view.epoch, self.settled)
+        view = self.view
+        question = Question(self.id, self.address, view.epoch, self.settled, view.ring)
         try:
             answer = await self.host.call(
                 self.registry, "populate_finger_table", question, CALL_TIMEOUT
             )
             if answer.epoch < self.view.epoch:  # it was started again: it gives no leave yet
-                self.install(answer.view)
+                self._step_into(answer.view)
                 await self.host.call(self.registry, "restore", self.view, CALL_TIMEOUT)
                 raise Unreachable
-            if answer.known:
+            # A registry without memory may have reached the same epoch in a ring of its own.
+            other = answer.epoch == view.epoch and answer.view and answer.view.ring != view.ring
+            if answer.known and not other:
                 self.orphan = False
                 self.leave_since = max(self.leave_since, sent)
-                self.install(answer.view)
+                self._step_into(answer.view)
                 if answer.settled and answer.epoch == self.view.epoch == self.settled:
                     self.sweep()
             elif question.epoch == self.view.epoch and not (self.joining or self.leaving):
@@ -134,7 +138,7 @@ class Place:
         witnesses = 0
         for node in self.view.next_nodes(self.id, len(self.view.members)):
             try:
-                request = Epoch(self.view.epoch)
+                request = Epoch(self.view.epoch, self.view.ring)
                 reply = await self.host.call(node.address, "confirm", request, CALL_TIMEOUT)
             except Refused:
                 continue  # who is gone owns nothing
@@ -152,6 +156,7 @@ class Place:
 
         It is a promise: while the other may serve because of it, I settle in no newer one.
         """
+        self.check_ring(request.ring)
         accepted = self.orphan and self.served_after is not None
         accepted = accepted and self.view.epoch <= request.epoch
         if accepted:
@@ -183,7 +188,7 @@ class Place:
             nearby = dict.fromkeys([view.predecessor(self.id), *view.next_nodes(self.id)])
             await self.host.gather(*(self._try(n, "install", reply.view) for n in nearby))
             return True
-        self.install(reply.view)
+        self._step_into(reply.view)
         return False
 
     async def _try(self, node: Node, method: str, request: object) -> object | None:
@@ -195,7 +200,27 @@ class Place:
     # --- views ---
 
     def install(self, view: View | None) -> None:
-        """Step into a newer view; stop serving at once what is not mine in it."""
+        """Step into a newer view that another node knows."""
+        if view is not None:
+            self.check_ring(view.ring)
+            self._step_into(view)
+
+    def learn(self, view: View | None) -> None:
+        """Step into a newer view of my ring that came with an answer."""
+        if view is not None and view.ring == self.view.ring:
+            self._step_into(view)
+
+    def check_ring(self, ring: int) -> None:
+        """Raise Stranger if a message is of another ring than mine; before I join, none is."""
+        if ring != self.view.ring and self.view.ring:
+            raise Stranger("a node of another ring")
+
+    def _step_into(self, view: View | None) -> None:
+        """Step into a newer view; stop serving at once what is not mine in it.
+
+        The registry may give a view of another ring: it has been restarted, and let nodes in
+        before it learned of their ring.
+        """
         if view is None or view.epoch <= self.view.epoch or view.m != self.view.m or self.joining:
             return
         old, self.view = self.view, view

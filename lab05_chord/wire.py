@@ -5,6 +5,7 @@ import enum
 import functools
 import inspect
 import random
+import secrets
 import threading
 import time
 import types
@@ -109,7 +110,10 @@ def receiver(rule: Callable) -> Callable:
             value = from_message(request)
         except ValueError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        return to_message(rule(servicer, value))
+        try:
+            return to_message(rule(servicer, value))
+        except values.Stranger as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     return method
 
@@ -139,6 +143,7 @@ class Threads:
 
     now = staticmethod(time.monotonic)
     draw = staticmethod(random.randint)
+    draw_identity = staticmethod(lambda: 1 + secrets.randbits(62))  # whatever seed `draw` has
 
     def __init__(self, joined: Callable[[int, chord.View], None] = lambda id, view: None):
         self.joined = joined

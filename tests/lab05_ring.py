@@ -28,15 +28,15 @@ class Ring:
         self.registry = self.spawn("lab05_chord/Registry.py", self.address, self.m)
         wait_until(lambda: harness.listens(self.port), "the registry to listen")
 
-    def start_node(self):
-        port = free_port()
+    def start_node(self, port=None):
+        port = port or free_port()
         node = self.spawn("lab05_chord/Node.py", self.address, f"127.0.0.1:{port}")
         node.port, node.id = port, None
         self.nodes.append(node)
         return node
 
-    def join(self):
-        node = self.start_node()
+    def join(self, port=None):
+        node = self.start_node(port)
         node.id = int(node.expect(r"assigned node_id=(\d+), .*")[1])
         return node
 

@@ -118,6 +118,9 @@ class Process:
     def draw(self, low, high):
         return self.world.sim.random.randint(low, high)
 
+    def draw_identity(self):
+        return 1 + self.world.sim.random.getrandbits(62)
+
     def sleep(self, seconds):
         future = Future()
         self.world.sim.after(seconds, lambda: self.run(future.finish))
@@ -162,13 +165,18 @@ class Process:
             number, value = rest
             if number in self.calls:
                 self.calls.pop(number)[1].finish(value)
+        elif what == "refusal":
+            self.fail(*rest)
         else:
             start(self.answer(*rest))
 
     async def answer(self, source, number, method, request):
-        value = getattr(self.rules, method)(*(request if method == "operate" else (request,)))
-        if inspect.isawaitable(value):
-            value = await value
+        try:
+            value = getattr(self.rules, method)(*(request if method == "operate" else (request,)))
+            if inspect.isawaitable(value):
+                value = await value
+        except messages.Stranger:
+            return self.world.net.send(self.address, source, ("refusal", number))
         self.world.net.send(self.address, source, ("reply", number, value))
 
 

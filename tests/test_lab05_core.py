@@ -1,6 +1,7 @@
 """Lab 5, the rules alone: arcs, finger tables, routing, holders, and the registry's book."""
 
 import asyncio
+import itertools
 import math
 import random
 import sys
@@ -18,8 +19,8 @@ chord, messages, membership, records = (
 EXAMPLE = [24, 26, 2, 16, 31, 25]  # in order of joining
 
 
-def view_of(ids, m=5, epoch=1):
-    return chord.View(epoch, m, tuple(chord.Node(id, f"host:{id}") for id in ids))
+def view_of(ids, m=5, epoch=1, ring=1):
+    return chord.View(epoch, m, tuple(chord.Node(id, f"host:{id}") for id in ids), ring)
 
 
 def ids(nodes):
@@ -151,6 +152,7 @@ class FakeHost:
         self.time = 0.0
         self.random = random.Random(0)
         self.draw = self.random.randint
+        self.draw_identity = itertools.count(1).__next__
         self.nodes_settle, self.limit = True, 60
 
     def now(self):
@@ -264,6 +266,42 @@ def test_a_restarted_registry_changes_nothing_until_all_nodes_have_told_what_the
     assert book.all_settled()
 
 
+def test_registries_that_follow_the_same_one_use_different_epochs():
+    lives = []
+    for port in (7, 8):
+        host = FakeHost()
+        host.draw_identity = lambda life=port: random.Random(life).getrandbits(62)
+        book = host.book = membership.Membership(host, 5)
+        book.restore(view_of(EXAMPLE, epoch=9, ring=3))
+        for id in EXAMPLE:
+            ask(book, id)
+        pass_time(book, 1.5)
+        assert book.view.ring == 3
+        lives.append({book.view.epoch, admit(book, port).view.epoch})
+    assert len(lives[0] | lives[1]) == 4
+
+
+def test_a_registry_that_learns_of_an_older_ring_goes_on_as_that_ring(book):
+    newcomer = admit(book, 7)
+    pass_time(book, 1.5)
+    assert book.restore(view_of([2, 16], epoch=9, ring=3)).success
+    assert (book.view.ring, ids(book.view.members)) == (3, [2, 16, 24])
+    node = node_in(newcomer.view, 24)
+    node.address = "host:7"
+    question = messages.Question(24, "host:7", newcomer.view.epoch, 0, newcomer.view.ring)
+    node.host.answers = {
+        "populate_finger_table": lambda address: book.populate_finger_table(question)
+    }
+    asyncio.run(node.ask())
+    assert node.view == book.view
+
+
+def test_a_registry_sends_its_view_to_a_node_of_another_ring_in_the_same_epoch(book):
+    admit(book, 1)
+    question = messages.Question(24, "host:1", book.view.epoch, 0, book.view.ring + 1)
+    assert book.populate_finger_table(question).view == book.view
+
+
 def test_a_restarted_registry_waits_no_longer_for_a_node_than_for_any_other(book):
     book.restore(view_of(EXAMPLE, epoch=9))
     dropped = []
@@ -328,22 +366,54 @@ def refused(address):
     raise messages.Refused(address)
 
 
+STRANGE = view_of([2, 16, 24], epoch=2, ring=9)
+
+
+@pytest.mark.parametrize(
+    "method, request_",
+    [
+        ("install", STRANGE),
+        ("digest", messages.Arc(16, STRANGE, 2, 16)),
+        ("fetch", messages.Keys(("Kazan",), ring=9)),
+        ("replicate", messages.Copies(16, 1, (messages.Record("Minsk", 2**40, "x"),), ring=9)),
+        ("confirm", messages.Epoch(1, ring=9)),
+        ("route", messages.Operation(messages.Kind.GET, "Kazan", ring=9)),
+    ],
+)
+def test_a_node_refuses_every_message_of_another_ring(method, request_):
+    node = node_in(view_of([2, 16, 24]), 16)
+    node.records["Kazan"] = messages.Record("Kazan", 1, "a city")
+    node.orphan = True
+    with pytest.raises(messages.Stranger):
+        result = getattr(node, method)(request_)
+        if method == "route":
+            asyncio.run(result)
+    assert (node.view.ring, list(node.records), node.promises) == (1, ["Kazan"], {})
+
+
+def test_an_answer_of_another_ring_changes_no_view():
+    node = node_in(view_of([2, 16, 24]), 16)
+    node.learn(STRANGE)
+    node.learn(chord.View())  # of a node that has not joined yet
+    assert node.view.ring == 1
+
+
 def test_who_confirms_a_neighbour_settles_in_no_newer_view_while_that_one_may_serve():
     node = node_in(view_of([2, 16, 24]), 16)
     newer = messages.Arc(16, view_of([16, 24], epoch=2), 16, 24)
-    assert not node.confirm(messages.Epoch(1)).accepted  # it has leave from the registry
+    assert not node.confirm(messages.Epoch(1, 1)).accepted  # it has leave from the registry
     node.orphan = True
-    assert node.confirm(messages.Epoch(1)).accepted
+    assert node.confirm(messages.Epoch(1, 1)).accepted
     assert not node.digest(newer).accepted
     node.host.time += chord.LEASE
     assert node.digest(newer).accepted
-    assert not node.confirm(messages.Epoch(1)).accepted  # it knows better now
+    assert not node.confirm(messages.Epoch(1, 1)).accepted  # it knows better now
 
 
 def test_who_was_dropped_confirms_nobody():
     node = node_in(view_of([2, 16, 24]), 16)
     node.orphan, node.served_after = True, None
-    assert not node.confirm(messages.Epoch(1)).accepted
+    assert not node.confirm(messages.Epoch(1, 1)).accepted
 
 
 @pytest.mark.parametrize(
@@ -401,14 +471,14 @@ def test_a_leaving_node_brings_the_three_up_to_date_who_will_hold_its_arc():
 def test_an_owner_takes_no_record_of_what_it_serves_from_a_neighbour_that_leaves():
     node = node_in(view_of([2, 16, 24]), 16)  # serves 3 to 16
     doubtful = messages.Record("Minsk", messages.EPOCH, None), messages.Record("Kazan", 1, "x")
-    assert node.replicate(messages.Copies(16, 1, doubtful)).accepted  # 3 and 22
+    assert node.replicate(messages.Copies(16, 1, doubtful, 1)).accepted  # 3 and 22
     assert list(node.records) == ["Kazan"]
 
 
 def test_who_lost_its_id_to_another_node_is_no_member():
     node = node_in(view_of([2, 16, 24]), 16)
     others = tuple(chord.Node(id, f"other:{id}") for id in (2, 16, 24))
-    node.install(chord.View(2, 5, others))
+    node.install(chord.View(2, 5, others, 1))
     assert not node.is_member() and not node.serves("Minsk")
     assert chord.View(2, 5, others).touched(view_of([2, 16, 24])) == {2, 16, 24}
 

@@ -77,7 +77,9 @@ def rpc():
 def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):
     ring = Ring(spawn, 3)
     node, registry = rpc.node(ring.nodes[0]), rpc.registry(ring)
-    view = rpc.View(epoch=9, m=5, members=[rpc.Node(id=24, address="a:1")] * 2)
+    r = registry.populate_finger_table(rpc.Question(id=-1), timeout=5).view.ring
+    view = rpc.View(epoch=9, m=5, ring=r, members=[rpc.Node(id=24, address="a:1")] * 2)
+    other = rpc.View(epoch=99, m=5, ring=r + 1, members=[rpc.Node(id=24, address="a:1")])
     record = rpc.Record(key="Kazan", version=LARGEST, text="x")
     hostile = [
         (registry.register, rpc.Registration()),
@@ -89,17 +91,19 @@ def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):
         (registry.restore, rpc.View(epoch=9, m=6)),
         (registry.restore, view),
         (node.install, view),
-        (node.install, rpc.View(epoch=9)),
-        (node.install, rpc.View(epoch=9, m=5, members=[rpc.Node(id=32, address="a:1")])),
+        (node.install, rpc.View(epoch=9, ring=r)),
+        (node.install, other),
+        (node.digest, rpc.Arc(to=24, view=other)),
+        (node.install, rpc.View(epoch=9, m=5, ring=r, members=[rpc.Node(id=32, address="a:1")])),
         (node.digest, rpc.Arc(to=24)),
         (node.digest, rpc.Arc(to=24, view=view, after=-1, upto=LARGEST)),
-        (node.digest, rpc.Arc(to=24, view=rpc.View(epoch=LARGEST, m=5))),
-        (node.replicate, rpc.Copies(to=24, epoch=LARGEST, records=[record])),
-        (node.replicate, rpc.Copies(to=24, epoch=3, records=[record])),
-        (node.fetch, rpc.Keys(keys=["", "nowhere"])),
-        (node.confirm, rpc.Epoch(epoch=LARGEST)),
-        (node.route, rpc.Operation(kind=77)),
-        (node.route, rpc.Operation(kind=2, avoid=[-1, LARGEST])),
+        (node.digest, rpc.Arc(to=24, view=rpc.View(epoch=LARGEST, m=5, ring=r))),
+        (node.replicate, rpc.Copies(to=24, epoch=LARGEST, records=[record], ring=r)),
+        (node.replicate, rpc.Copies(to=24, epoch=3, records=[record], ring=r)),
+        (node.fetch, rpc.Keys(keys=["", "nowhere"], ring=r)),
+        (node.confirm, rpc.Epoch(epoch=LARGEST, ring=r)),
+        (node.route, rpc.Operation(kind=77, ring=r)),
+        (node.route, rpc.Operation(kind=2, avoid=[-1, LARGEST], ring=r)),
     ]
     for call, request in hostile:
         with contextlib.suppress(rpc.error):

@@ -309,6 +309,20 @@ def test_neighbours_that_leave_at_once_lose_nothing(spawn, rpc):
     assert_all_found(rpc, ring, keys)
 
 
+def test_rings_that_use_the_port_of_a_dead_node_do_not_mix(spawn, rpc):
+    one, other = Ring(spawn, 2), Ring(spawn, 1)
+    wait_until(lambda: rpc.is_whole(one), "both nodes to be settled")
+    keys = save_some(rpc, one, 30)
+    one.nodes[1].kill()
+    stranger = other.join(one.nodes.pop().port)
+    one.join()
+    stub = rpc.node(stranger)
+    for key in keys:
+        assert not stub.find(rpc.KeyRequest(key=key), timeout=15).success, key
+    assert_all_found(rpc, one, keys)
+    assert [len(rpc.members(ring)) for ring in (one, other)] == [2, 2]
+
+
 def test_the_last_node_says_how_many_keys_go_with_it(spawn, rpc):
     ring = Ring(spawn, 1)
     save_some(rpc, ring, 3)
