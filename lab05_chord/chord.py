@@ -62,10 +62,10 @@ What if somebody dies between two messages?
     Replica         the owner can acknowledge no write until the registry has dropped the dead one
                     (SILENCE) and the next view names another; reads go on. Two deaths at once
                     leave one holder of every record, and settling makes it three again.
-    Leaving node    it brings the next three up to date, which will hold its arc, stops serving,
-                    does so again, and deregisters from the view in which they have all: of two
-                    that leave at once the second finds the view changed, and starts over. Until
-                    then it remains a source. If it dies on the way it is a dead node like others.
+    Leaving node    it stops serving, brings the next three up to date, which will hold its arc,
+                    and deregisters from the view in which they have all: of two that leave at
+                    once the second finds the view changed, and starts over. Until then it remains
+                    a source. If it dies on the way it is a dead node like any other.
     Registry        nothing moves, all nodes serve on. A new one is told the newest view by the
                     nodes. It gives no leave and lets nobody in or out before it has heard all of
                     them, but for those who are silent for SILENCE. Then it begins a new life, with

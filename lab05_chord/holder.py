@@ -64,12 +64,10 @@ class Holder(Place):
     async def leave(self) -> bool:
         """Hand my records over to the nodes that will hold them, then leave the ring.
 
-        No time limit decides about data: until all is handed over I remain a source of it. I serve
-        during the first pass, so that little is left for the time in which nobody serves.
+        No time limit decides about data: until all is handed over I remain a source of it.
 
         Return False if there is no other node that could have them.
         """
-        await self._hand_over(self.view)
         self.leaving = True
         while self.has_place_in(self.view):
             view = self.view
