@@ -8,7 +8,7 @@ time; what follows from a step waits for it, but the loop and a leader's calls d
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
@@ -78,9 +78,9 @@ class Node:
             self._when_saved(partial(self._announce, before, after))
         for call in self.raft.take_outbox():
             if isinstance(call.request, RequestVoteRequest):
-                self._when_saved(partial(self._spawn, self._make, call))
+                self._when_saved(partial(self._make, call))
             else:
-                self._spawn(self._make, call)
+                self._make(call)
         self.waiting.settle()
         self.raft.compact()
         self._arm_timer()
@@ -195,10 +195,15 @@ class Node:
 
     # Calls to the peers: each in a task of its own, so that none waits for another
 
-    async def _make(self, call: Call) -> None:
-        reply = None
-        if not self.suspended:
-            reply = await self.peers[call.peer].ask(call.request)
+    def _make(self, call: Call) -> None:
+        if self.suspended:
+            self.raft.call_lost(call)
+        else:
+            self._spawn(self._hear, call, self.peers[call.peer].ask(call.request))
+
+    async def _hear(self, call: Call, answer: Awaitable) -> None:
+        """Let the reply to a call happen to the core."""
+        reply = await answer
         if reply is None or self.suspended or not self.is_plausible(reply.term):
             self.raft.call_lost(call)
             return

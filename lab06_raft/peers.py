@@ -14,6 +14,7 @@ SLOWEST_LINK = 200_000  # bytes/s
 LARGE = 32_000  # bytes: such messages have a connection of their own, and delay no heartbeat
 LARGE_OPTIONS = [
     *rpc.CHANNEL_OPTIONS,
+    ("grpc.enable_retries", 0),  # the core itself asks again, with what is true then
     ("grpc.use_local_subchannel_pool", 1),  # each channel has a connection of its own
 ]
 PING_INTERVAL = 200  # ms without a byte from the peer, then a ping asks for one
@@ -28,6 +29,7 @@ SMALL_OPTIONS = {
     "grpc.http2.min_time_between_pings_ms": PING_INTERVAL // 2,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,  # any number
+    "grpc.http2.bdp_probe": 0,  # more pings, to adapt the window to messages that are large
 }
 SERVER_OPTIONS = {
     **dict(rpc.SERVER_OPTIONS),
@@ -45,21 +47,17 @@ class Peer:
         large = grpc.aio.insecure_channel(address, options=LARGE_OPTIONS)
         self._small, self._large = services.RaftStub(small), services.RaftStub(large)
 
-    async def ask(self, request):
-        """Return the reply to a request of the core, or None if none has come in time."""
+    def ask(self, request):
+        """Send a request of the core; return an awaitable of its reply, None if none has come."""
         message = to_message(request)
         size = message.ByteSize()
         stub = self._large if size > LARGE else self._small
         if isinstance(request, protocol.RequestVoteRequest):
-            reply = await _answer(stub.RequestVote(message, timeout=VOTE_TIMEOUT))
-            return reply and protocol.RequestVoteReply(reply.term, reply.result)
+            return _answer(stub.RequestVote(message, timeout=VOTE_TIMEOUT), vote_reply)
         timeout = APPEND_TIMEOUT + size / SLOWEST_LINK
         if isinstance(request, protocol.AppendEntriesRequest):
-            reply = await _answer(stub.AppendEntries(message, timeout=timeout))
-            fields = reply and (reply.term, reply.success, reply.conflict_index)
-            return reply and protocol.AppendEntriesReply(*fields)
-        reply = await _answer(stub.InstallSnapshot(message, timeout=timeout))
-        return reply and protocol.InstallSnapshotReply(reply.term, reply.offset, reply.installed)
+            return _answer(stub.AppendEntries(message, timeout=timeout), append_reply)
+        return _answer(stub.InstallSnapshot(message, timeout=timeout), snapshot_reply)
 
     async def set_value(self, request, timeout: float):
         """Pass a client's SetValRequest on; return the SetValReply, or None."""
@@ -69,10 +67,10 @@ class Peer:
         return await _answer(stub.SetVal(message, timeout=timeout))
 
 
-async def _answer(call):
+async def _answer(call, convert=lambda reply: reply):
     """Return the reply of a call, or None if there is none."""
     try:
-        return await call
+        return convert(await call)
     except grpc.aio.AioRpcError:
         return None
 
@@ -119,3 +117,15 @@ def snapshot_request(message) -> protocol.InstallSnapshotRequest:
         tuple((session.client_id, session.sequence) for session in message.sessions),
         message.done,
     )
+
+
+def vote_reply(message) -> protocol.RequestVoteReply:
+    return protocol.RequestVoteReply(message.term, message.result)
+
+
+def append_reply(message) -> protocol.AppendEntriesReply:
+    return protocol.AppendEntriesReply(message.term, message.success, message.conflict_index)
+
+
+def snapshot_reply(message) -> protocol.InstallSnapshotReply:
+    return protocol.InstallSnapshotReply(message.term, message.offset, message.installed)

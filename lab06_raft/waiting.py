@@ -1,8 +1,9 @@
 """Clients' requests that wait: writes for their entry to be committed, reads to be confirmed.
 
 A command enters the leader's log when it comes in. What is gathered for a moment is only the calls
-to the followers: while one call to each is under way, the next commands collect; then the clients
-that have just been answered have GATHER_TIME to send their next requests, which go out together.
+to the followers: while one call to each is under way, the next commands collect. Then the clients
+that have just been answered send their next requests, and all go out together: when as many have
+come in as are expected, or when no other one has for GATHER_TIME.
 Reads that wait share one round of heartbeats, and new entries travel with it.
 """
 
@@ -15,7 +16,7 @@ from raft import Raft
 
 COMMIT_TIMEOUT = 2.4  # s for a command until a majority has it; a forwarding follower waits as long
 READ_TIMEOUT = 1.0  # s for a read until a majority has answered
-GATHER_TIME = 0.006  # s
+GATHER_TIME = 0.005  # s from one request to the next
 
 
 class Waiting:
@@ -47,14 +48,14 @@ class Waiting:
             return None
         future = self.loop.create_future()
         self._writes.append((place, future))
-        self._plan_flush()
+        self._gather()
         return place if await self._within(future, COMMIT_TIMEOUT) else None
 
     async def confirm_read(self) -> bool:
         """Wait until a majority has followed this leader after the read came in (§8)."""
         future = self.loop.create_future()
         self._new_reads.append(future)
-        self._plan_flush()
+        self._gather()
         return bool(await self._within(future, READ_TIMEOUT))
 
     async def until(self, fact: Callable[[], bool], timeout: float) -> bool:
@@ -124,19 +125,20 @@ class Waiting:
         self._reads = left
         return decided
 
+    def _gather(self) -> None:
+        """A request has come in; the next one has its time from now on."""
+        if self._flush_timer:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        self._plan_flush()
+
     def _plan_flush(self) -> None:
         """Let new requests out: at once, but together once requests are under way."""
         if not self.raft.leadership:
             self._flush()
-            return
-        if not self._new or self._is_under_way:
-            return
-        when = self.loop.time() + (0.0 if self._new >= self._expected else GATHER_TIME)
-        if self._flush_timer and self._flush_timer.when() > when:
-            self._flush_timer.cancel()
-            self._flush_timer = None
-        if not self._flush_timer:
-            self._flush_timer = self.loop.call_at(when, self._on_flush_timer)
+        elif self._new and not self._is_under_way and not self._flush_timer:
+            delay = 0.0 if self._new >= self._expected else GATHER_TIME
+            self._flush_timer = self.loop.call_later(delay, self._on_flush_timer)
 
     def _on_flush_timer(self) -> None:
         self._flush_timer = None

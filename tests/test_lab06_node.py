@@ -220,6 +220,33 @@ def test_what_waits_goes_out_together_with_what_follows_the_answers(play, monkey
     play(scene)
 
 
+def test_each_request_that_comes_in_gives_the_next_one_its_time(play, monkeypatch):
+    monkeypatch.setattr(waiting, "GATHER_TIME", 1000.0)
+
+    async def scene(node):
+        node.write("a")
+        await until(lambda: node.sent == ["a"])
+        node.write("b", "c")
+        await until(lambda: node.keys == list("abc"))
+        node.hear_first()
+        node.write("d")
+        await until(lambda: node.sent == list("abcd"))
+        node.hear_all()  # the clients of b, c and d are answered
+        first = await gathering_with(node, "e")
+        second = await gathering_with(node, "f")
+        assert first.cancelled()
+        assert second.when() > first.when()
+        node.write("g")
+        await until(lambda: node.sent == list("abcdefg"))
+
+    async def gathering_with(node, key):
+        node.write(key)
+        await until(lambda: node.keys[-1] == key)
+        return node.waiting._flush_timer
+
+    play(scene)
+
+
 def test_a_client_that_does_not_come_back_is_not_waited_for(play):
     async def scene(node):
         node.write("a")

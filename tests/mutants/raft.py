@@ -323,8 +323,8 @@ MUTANTS = [
     Mutant(
         "a vote is asked for before it is saved",
         NODE,
-        "                self._when_saved(partial(self._spawn, self._make, call))",
-        "                self._spawn(self._make, call)",
+        "                self._when_saved(partial(self._make, call))",
+        "                self._make(call)",
     ),
     Mutant(
         "a reply goes out before the save",
@@ -359,8 +359,8 @@ MUTANTS = [
     Mutant(
         "a suspended server sends",
         NODE,
-        ("        if not self.suspended:\n            reply = await"),
-        ("        if True:\n            reply = await"),
+        "        if self.suspended:\n            self.raft.call_lost",
+        "        if False:\n            self.raft.call_lost",
     ),
     Mutant("a suspension leaves requests waiting", NODE, "        self.waiting.give_up()\n", ""),
     Mutant(
@@ -390,8 +390,14 @@ MUTANTS = [
     Mutant(
         "requests are not gathered",
         WAITING,
-        "        if not self._new or self._is_under_way:",
-        "        if not self._new:",
+        "        elif self._new and not self._is_under_way and",
+        "        elif self._new and",
+    ),
+    Mutant(
+        "a request does not wait for the one after it",
+        WAITING,
+        "            self._flush_timer.cancel()\n            self._flush_timer = None\n",
+        "            pass\n",
     ),
     Mutant(
         "a read that comes late joins the round under way",
