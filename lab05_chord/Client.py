@@ -25,8 +25,9 @@ COMMANDS = (
     "remove <key>, find <key>, get <key>, help, quit"
 )
 QUOTES = '"“”„'
+SINGLE_QUOTES = "'‘’‚`"  # around a key they are a mistake; inside one they are text
 KEY_AND_REST = re.compile(
-    rf"[{QUOTES}]([^{QUOTES}]*)[{QUOTES}](?:\s+(.*))?|(\S+)(?:\s+(.*))?", re.S
+    rf"(?:[{QUOTES}]([^{QUOTES}]*)[{QUOTES}]|([^\s{QUOTES}{SINGLE_QUOTES}]\S*))(?:\s+(.*))?", re.S
 )
 
 
@@ -43,16 +44,16 @@ class Client(cmd.Cmd):
         try:
             return bool(super().onecmd(line.strip()))
         except grpc.RpcError as error:
-            print(describe(error, self.address))
+            show(describe(error, self.address))
         except UnicodeEncodeError:
-            print("That is not valid Unicode")
+            show("That is not valid Unicode")
         return False
 
     def do_connect(self, text: str) -> None:
         try:
             address = rpc.join_address(*rpc.parse_address(text))
         except argparse.ArgumentTypeError as error:
-            return print(f"connect: {error}")
+            return show(f"connect: {error}")
         self.disconnect()
         channel = grpc.insecure_channel(address, options=[*rpc.CHANNEL_OPTIONS, ANY_LENGTH])
         registry, node = services.RegistryServiceStub(channel), services.NodeServiceStub(channel)
@@ -66,9 +67,9 @@ class Client(cmd.Cmd):
             self.address, self.channel = address, channel
             self.registry = registry if name == "Registry" else None
             self.node = node if name == "Node" else None
-            return print(f"Connected to {name}")
+            return show(f"Connected to {name}")
         channel.close()
-        print(f"There is no registry or node at {address}")
+        show(f"There is no registry or node at {address}")
 
     def disconnect(self) -> None:
         if self.channel:
@@ -80,20 +81,21 @@ class Client(cmd.Cmd):
             nodes = self.registry.get_chord_info(messages.Empty(), timeout=CALL_TIMEOUT).nodes
         elif self.node:
             reply = self.node.get_finger_table(messages.Empty(), timeout=CALL_TIMEOUT)
-            print(f"Node id: {reply.id}")
-            print("Finger table:")
+            show(f"Node id: {reply.id}")
+            show("Finger table:")
             nodes = reply.finger_table
         else:
-            return print("Not connected: connect <ip:port> comes first")
+            return show("Not connected: connect <ip:port> comes first")
         for node in nodes:
-            print(f"{node.id}: {node.address}")
+            show(f"{node.id}: {node.address}")
 
     def do_save(self, text: str) -> None:
         key, rest = split_key(text)
         if not key or not rest:
-            return print('save needs a key and a text: save "some key" some text')
+            return show('save needs a key and a text: save "some key" some text')
         if node := self.need_node():
-            show(node.save(messages.SaveRequest(key=key, text=rest), timeout=CALL_TIMEOUT), key)
+            request = messages.SaveRequest(key=key, text=rest)
+            show_result(node.save(request, timeout=CALL_TIMEOUT), key)
 
     def do_remove(self, text: str) -> None:
         self.ask("remove", text, "is removed from")
@@ -104,22 +106,22 @@ class Client(cmd.Cmd):
     def do_get(self, text: str) -> None:
         reply = self.ask("get", text)
         if reply and reply.success:
-            print(reply.text)
+            show(reply.text)
 
     def ask(self, method: str, text: str, done: str = "is saved in"):
         """Call a method that takes nothing but a key, and print the result."""
         key, rest = split_key(text)
         if not key or rest:
-            return print(f'{method} needs a key: {method} "some key"')
+            return show(f'{method} needs one key: {method} "some key"')
         if node := self.need_node():
             reply = getattr(node, method)(messages.KeyRequest(key=key), timeout=CALL_TIMEOUT)
-            show(reply, key, done)
+            show_result(reply, key, done)
             return reply
 
     def need_node(self):
         """Return the node to ask, or say that there is none."""
         if not self.node:
-            print("Not connected to a node: connect <ip:port> comes first")
+            show("Not connected to a node: connect <ip:port> comes first")
         return self.node
 
     def do_quit(self, text: str) -> bool:
@@ -129,14 +131,14 @@ class Client(cmd.Cmd):
 
     def do_EOF(self, text: str) -> bool:  # the name that cmd gives to the end of the input
         if self.prompt:
-            print()  # nobody has pressed Enter
+            print()  # the end of the input is no end of a line
         return True
 
     def do_help(self, text: str) -> None:
-        print(COMMANDS)
+        show(COMMANDS)
 
     def default(self, line: str) -> None:
-        print(f"Unknown command; {COMMANDS}")
+        show(f"Unknown command; {COMMANDS}")
 
     def emptyline(self) -> None:
         pass
@@ -147,20 +149,25 @@ class Client(cmd.Cmd):
 
 
 def split_key(text: str) -> tuple[str, str]:
-    """Split a line into a key, in quotes or one word, and what follows it as it stands."""
+    """Split a line into a key, in double quotes or one word, and what follows it as it stands.
+
+    The key is "" if there is none, or if it begins with a quote that does not end it.
+    """
     match = KEY_AND_REST.fullmatch(text.strip())
     if not match:
         return "", ""
-    quoted, after_quoted, word, after_word = match.groups(default="")
-    return quoted or word, after_quoted or after_word
+    quoted, word, rest = match.groups(default="")
+    return quoted or word, rest
 
 
-def show(reply, key: str, done: str = "is saved in") -> None:
+def show(line: str) -> None:
+    """Print one line; characters in it that could control a terminal are escaped."""
+    print(process.printable(line))
+
+
+def show_result(reply, key: str, done: str = "is saved in") -> None:
     """Print a result as the assignment has it."""
-    if reply.success:
-        print(f"True, {key} {done} node {reply.node_id}")
-    else:
-        print(f"False, {reply.message}")
+    show(f"True, {key} {done} node {reply.node_id}" if reply.success else f"False, {reply.message}")
 
 
 def describe(error: grpc.RpcError, address: str) -> str:

@@ -3,19 +3,23 @@
     python3 Node.py 127.0.0.1:5000 127.0.0.1:5001
 
 The first address is the registry's, the second the one on which this node listens and by which
-the others reach it.
+the others reach it. Where they reach it by another, as behind NAT or in a container, it is told by
+
+    python3 Node.py 10.0.0.1:5000 0.0.0.0:5001 --announce 10.0.0.2:5001
 """
 
 import argparse
+import ipaddress
 import os
 import signal
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from member import Member
 from messages import Accepted, Kind, Outcome, Status, Unreachable
-from process import STOP_SIGNALS, say
+from process import STOP_SIGNALS, printable, say
 from rpc import bind, grpc, join_address, parse_address
 from wire import (
     OPERATIONS,
@@ -192,7 +196,28 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "address", type=parse_address, metavar="ip:port", help="where to listen; port 0: any"
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--announce",
+        type=parse_address,
+        metavar="ip:port",
+        help="where others reach this node (default: where it listens); port 0: the port it has",
+    )
+    args = parser.parse_args(argv)
+    host, port = args.announce = args.announce or args.address
+    if not host.isprintable() or is_wildcard(host):
+        others = f"other nodes cannot reach {printable(join_address(host, port))}"
+        parser.error(f"{others}: tell an address that they can by --announce ip:port")
+    return args
+
+
+def is_wildcard(host: str) -> bool:
+    """Tell whether a host stands for all addresses of a machine, in any notation of it."""
+    try:
+        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):  # a name
+        return False
+    numbers = {int(ipaddress.ip_address(address[0])) for *_, address in found}
+    return bool(numbers & {0, 0xFFFF_0000_0000})  # 0.0.0.0 and ::, and ::ffff:0.0.0.0
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -205,8 +230,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"Node.py: {error}", file=sys.stderr)
         sys.exit(1)
     threads = Threads(joined=lambda id, view: say(assigned(id, view)))
-    ipaddr = f"[{host}]" if ":" in host else host
-    member = Member(threads, ipaddr, bound, join_address(*args.registry))
+    announced, announced_port = args.announce
+    ipaddr = f"[{announced}]" if ":" in announced else announced
+    member = Member(threads, ipaddr, announced_port or bound, join_address(*args.registry))
     services.add_NodeServiceServicer_to_server(Servicer(threads, member), server)
     server.start()
     if port == 0:
@@ -215,7 +241,7 @@ def main(argv: list[str] | None = None) -> None:
     life.start()
     signal.sigwait(STOP_SIGNALS)
     if life.problem:
-        say(f"Node.py: {life.problem}", "stderr")
+        say(f"Node.py: {printable(life.problem)}", "stderr")
     if not life.problem:
         leave(threads, member)
     server.stop(LAST_ANSWERS).wait()

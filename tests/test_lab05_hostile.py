@@ -55,8 +55,29 @@ def test_the_client_splits_any_line_into_a_key_and_a_text(line):
     split_key = load(ROOT / "lab05_chord/Client.py").split_key
     key, rest = split_key(line)
     assert key in line and rest in line
-    if key and not any(quote in line for quote in '"“”„'):
+    if line.strip() and not any(quote in line for quote in "\"“”„'‘’‚`"):
         assert line.strip().split(None, 1) == [key, *[rest] * bool(rest)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["'a b' text", "‘a b’ text", "'a", '"a', '"a b', '"a"b', '"a"text more', "“a b", "`a` b"],
+)
+def test_a_key_in_quotes_that_are_not_the_right_ones_is_no_key(line):
+    assert load(ROOT / "lab05_chord/Client.py").split_key(line) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "line, parts",
+    [
+        ("Some's text", ("Some's", "text")),
+        ('"\'tis" x', ("'tis", "x")),
+        ('3" pipe', ('3"', "pipe")),
+        ('„a b“ "c" d', ("a b", '"c" d')),
+    ],
+)
+def test_quotes_inside_a_key_or_a_text_are_a_part_of_it(line, parts):
+    assert load(ROOT / "lab05_chord/Client.py").split_key(line) == parts
 
 
 @ANYTHING
@@ -116,16 +137,74 @@ def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):
     assert "Traceback" not in ring.registry.err
 
 
+HOSTILE = "\x1b]0;owned\x07\x9b31m\u202e"  # sets a window's title, colours, turns the text round
+
+
+def test_no_text_of_others_controls_a_terminal(spawn, rpc):
+    """A key and a text of another client, the addresses of a false node, errors, a registry."""
+    ring = Ring(spawn, 1)
+    node = ring.nodes[0]
+    key = f"key {HOSTILE}"
+    stub = rpc.node(node)
+    assert stub.save(rpc.SaveRequest(key=key, text=f"text {HOSTILE}\nFalse"), timeout=9).success
+    seen = ring.ask(f'get "{key}"', f'save "{key}" x', f"remove nothing{HOSTILE}", at=node)
+    assert len(seen) == 4 and seen[1].endswith(r"\nFalse")
+
+    class Liar(wire.services.NodeServiceServicer, wire.services.RegistryServiceServicer):
+        def get_finger_table(self, request, context):
+            nodes = [wire.messages.Node(id=1, address=HOSTILE)]
+            return wire.messages.FingerTable(id=2, finger_table=nodes)
+
+        def get_chord_info(self, request, context):
+            return wire.messages.Nodes(nodes=[wire.messages.Node(id=1, address=HOSTILE)])
+
+        def find(self, request, context):
+            context.abort(wire.grpc.StatusCode.INTERNAL, f"owner\n{HOSTILE}")
+
+        def register(self, request, context):
+            return wire.messages.Registered(id=-1, reason=HOSTILE)
+
+    for register in ("Node", "Registry"):
+        with serving(Liar(), register) as port:
+            seen += ring.ask("get_info", "find x", at=argparse.Namespace(port=port))
+            if register == "Registry":
+                refused = spawn("lab05_chord/Node.py", f"127.0.0.1:{port}", "127.0.0.1:0")
+                assert refused.wait() == 1
+                seen += refused.err.splitlines()
+    assert len(seen) == 4 + 4 + 2 + 1
+    for line in seen:
+        assert line.isprintable(), line
+    assert sum("owned" in line for line in seen) == 8
+
+
+def test_the_registry_shows_the_address_of_a_false_node_escaped(spawn, rpc):
+    ring = Ring(spawn, 0)
+    view = rpc.View(epoch=9, m=5, ring=1, members=[rpc.Node(id=1, address=HOSTILE)])
+    assert rpc.registry(ring).restore(view, timeout=5).success
+    assert ring.registry.expect_err("node 1 at .* is silent, it is out")[0].isprintable()
+
+
+@contextlib.contextmanager
+def serving(servicer, kind):
+    """Run a servicer of ours as a node or a registry; yields its port."""
+    server = wire.new_server()
+    getattr(wire.services, f"add_{kind}ServiceServicer_to_server")(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(0).wait()
+
+
 def test_an_answer_that_makes_no_sense_is_none():
     class Liar(wire.services.NodeServiceServicer):
         def install(self, request, context):
             return wire.messages.Accepted(view=wire.messages.View(epoch=-1))
 
-    server = wire.new_server()
-    wire.services.add_NodeServiceServicer_to_server(Liar(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
     threads = wire.Threads()
-    with pytest.raises(wire.values.Unreachable, match="out of range"):
+    with (
+        serving(Liar(), "Node") as port,
+        pytest.raises(wire.values.Unreachable, match="out of range"),
+    ):
         threads.call(f"127.0.0.1:{port}", "install", wire.chord.View(), 5).block()
-    server.stop(0).wait()

@@ -13,6 +13,7 @@ import pytest
 from tests import harness
 from tests.harness import free_port, wait_until
 from tests.lab05_ring import Ring, Rpc, assert_all_found, load, save_some
+from tests.relays import TcpRelay
 
 IDS = [24, 26, 2, 16, 31, 25]
 JOINS = [
@@ -278,7 +279,7 @@ def test_keys_are_any_text_but_none(spawn):
     answers = ring.ask(*lines, at=ring.nodes[0])
     assert answers[:2] == ["True, Набережные Челны is saved in node 24"] * 2
     assert answers[2] == "ÿ \U0001f600"
-    assert len(answers) == 5 and "needs a key" in answers[3] and "needs a key" in answers[4]
+    assert len(answers) == 5 and "needs a key" in answers[3] and "needs one key" in answers[4]
 
 
 def test_a_full_ring_works_and_admits_nobody_else(spawn, rpc):
@@ -401,6 +402,7 @@ def test_a_node_whose_port_is_taken_registers_nowhere(spawn):
         ("Registry.py", ["127.0.0.1:99999", "5"]),
         ("Node.py", ["127.0.0.1:5000"]),
         ("Node.py", ["127.0.0.1:5000", "5001x"]),
+        ("Node.py", ["127.0.0.1:5000", "127.0.0.1:0", "--announce", "5001"]),
         ("Client.py", ["127.0.0.1:5000"]),
     ],
 )
@@ -422,6 +424,86 @@ def test_port_0_is_any_port_and_is_named(spawn):
     client.expect(f"24: 127.0.0.1:{port}")
     client.close_stdin()
     assert client.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["0.0.0.0:5001"],
+        ["0:5001"],
+        ["[::]:5001"],
+        ["[0::0]:5001"],
+        ["[::ffff:0.0.0.0]:5001"],
+        ["127.0.0.1:5001", "--announce", "0.0.0.0:5001"],
+        ["0.0.0.0:5001", "--announce", "[::]:5001"],
+        ["0.0.0.0:5001", "--announce", "a\x1b[31m:5001"],
+    ],
+)
+def test_an_address_that_others_cannot_reach_is_refused(spawn, arguments):
+    node = spawn("lab05_chord/Node.py", f"127.0.0.1:{free_port()}", *arguments)
+    assert node.wait() == 2
+    assert node.out == "" and "--announce ip:port" in node.err
+    assert len(node.err.splitlines()) == 1 and node.err.strip().isprintable()
+
+
+def test_others_reach_a_node_by_what_it_announces(spawn, rpc):
+    """On all addresses, and behind a relay as behind NAT."""
+    ring = Ring(spawn, 1)
+    inside = free_port()
+    with TcpRelay(inside) as relay:
+        outside = f"127.0.0.1:{relay.port}"
+        hidden = spawn(
+            "lab05_chord/Node.py", ring.address, f"0.0.0.0:{inside}", "--announce", outside
+        )
+        open_to_all = spawn(
+            "lab05_chord/Node.py", ring.address, "0.0.0.0:0", "--announce", "localhost:0"
+        )
+        port = open_to_all.port()
+        for node in (hidden, open_to_all):
+            node.expect("assigned .*")
+        addresses = {line.split(": ")[1] for line in ring.ask("get_info")}
+        first = ring.nodes[0]
+        assert addresses == {f"127.0.0.1:{first.port}", outside, f"localhost:{port}"}
+        keys = save_some(rpc, ring, 20)
+        assert_all_found(rpc, ring, keys)
+        owners = {rpc.node(first).find(rpc.KeyRequest(key=k), timeout=15).node_id for k in keys}
+        assert len(owners) == 3
+        for node in (open_to_all, hidden, first):
+            node.interrupt()
+            assert node.wait() == 0
+
+
+def test_nodes_that_join_at_once_and_the_registry_print_the_same_lines(spawn):
+    ring = Ring(spawn, 0)
+    nodes = [ring.start_node() for _ in range(5)]
+    printed = [node.expect("assigned .*")[0] for node in nodes]
+
+    def lines_of_the_registry():
+        lines = [line for line in ring.registry.lines if line.startswith("assigned")]
+        return len(lines) == len(nodes) and lines
+
+    lines = wait_until(lines_of_the_registry)
+    assert sorted(lines) == sorted(printed)
+    members = []  # in the order of the lines each follows from those before it
+    for line in lines:
+        id, successor, predecessor = map(int, re.findall(r"=(\d+)", line))
+        members.append(id)
+        circle = sorted(members)
+        at = circle.index(id)
+        assert successor == circle[(at + 1) % len(circle)], lines
+        assert predecessor == circle[at - 1], lines
+    assert members == IDS[:5]
+
+
+def test_a_line_of_the_wrong_form_gets_one_that_shows_the_right_one(spawn):
+    ring = Ring(spawn, 1)
+    lines = ["save 'Nizhny Novgorod' x", 'save "Kazan x', "save Kazan", "find Some Key", "get 'a'"]
+    saving = 'save needs a key and a text: save "some key" some text'
+    assert ring.ask(*lines, at=ring.nodes[0]) == [
+        *[saving] * 3,
+        'find needs one key: find "some key"',
+        'get needs one key: get "some key"',
+    ]
 
 
 def test_a_node_waits_for_a_registry_that_starts_a_little_later(spawn):
