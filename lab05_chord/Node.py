@@ -18,7 +18,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from member import Member
-from messages import Accepted, Kind, Outcome, Status, Unreachable
+from messages import Kind, Outcome, Status, Unreachable
 from process import STOP_SIGNALS, printable, say
 from rpc import bind, grpc, join_address, parse_address
 from wire import (
@@ -121,8 +121,7 @@ class Servicer(services.NodeServiceServicer):
     @receiver
     def install(self, view):
         """Hear of a new view."""
-        self.do(self.member.install, view)
-        return Accepted(True)
+        return self.do(self.member.install, view)
 
     @receiver
     def confirm(self, epoch):

@@ -164,6 +164,10 @@ class View:
         start = bisect_left(self.ids, id)
         return [self._nth(start + i) for i in range(1, min(count, len(self.ids) - 1) + 1)]
 
+    def successor_list(self, id: int) -> list[Node]:
+        """Return the m nodes that follow a member: the way on when fingers are dead or hung."""
+        return self.next_nodes(id, self.m)
+
     def fingers(self, id: int) -> list[Node]:
         """Return the finger table of a member, nearest first, each node once, without itself."""
         if id not in self._fingers:
@@ -197,14 +201,19 @@ class View:
 def next_hop(view: View, me: int, k: int, avoid: Collection[int] = ()) -> Node | None:
     """Decide, at node `me`, where k goes next; `me` itself if it owns k (Chord Fig. 4).
 
-    Nodes to `avoid` are gone around. None: there is no way but through one of them.
+    Nodes to `avoid` are gone around. Where no finger before k is left, the successor list still
+    knows the owner (Chord §5.2). None: the owner is to be avoided, or too far for the list.
     """
     if between(k, view.predecessor(me).id, me):
         return view.by_id[me]
+    owner = view.successor(k)
     fingers = view.fingers(me)
-    if between(k, me, fingers[0].id):  # the first finger is the successor
-        return None if fingers[0].id in avoid else fingers[0]
-    return closest_preceding_finger(fingers, me, k, avoid)
+    if owner != fingers[0]:  # the first finger is the successor
+        node = closest_preceding_finger(fingers, me, k, avoid)
+        if node is not None:
+            return node
+    near = owner in view.successor_list(me)
+    return owner if near and owner.id not in avoid else None
 
 
 def closest_preceding_finger(

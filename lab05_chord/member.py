@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
-from chord import Node, key_id, next_hop
+from chord import Node, View, key_id, next_hop
 from holder import HOP_TIMEOUT, Holder
 from messages import Host, Kind, Operation, Outcome, Status, Unreachable
 from records import is_over
 
 OPERATION_TIMEOUT = 8.0  # s in which a node carries out what a client wants, or gives up
+FORWARD_TIMEOUT = 0.3  # s for an answer of a node that can only tell the next one
+LISTEN_PAUSE = 0.1  # s between two attempts to hear from a silent node
 RETRY_PAUSE = (0.01, 0.1)  # s before the second attempt, and before all late ones
 
 
@@ -17,6 +19,15 @@ class Member(Holder):
     def __init__(self, host: Host, ipaddr: str, port: int, registry: str):
         super().__init__(host, ipaddr, port, registry)
         self.under_way: dict[str, list[int]] = {}  # key -> counters of operations, in order
+        self.silent: dict[int, Node] = {}  # nodes gone around, until they answer again
+        self.owners: set[int] = set()  # who has answered for its arc in this view
+
+    def _step_into(self, view: View | None) -> None:
+        """Step into a newer view, in which others may own the keys."""
+        before = self.view
+        super()._step_into(view)
+        if self.view is not before:
+            self.owners.clear()
 
     async def operate(self, kind: Kind, key: str, text: str = "") -> Outcome | None:
         """Carry out what a client wants of whichever node owns the key; None: in vain.
@@ -49,26 +60,63 @@ class Member(Holder):
         return None
 
     async def _walk(self, operation: Operation) -> Outcome | None:
-        """Go from hop to hop, around dead ones, until the owner answers; None: try again."""
-        node: Node | None = None  # None: myself
+        """Go from hop to hop, around silent ones, until the owner answers; None: try again."""
+        operation = replace(operation, avoid=tuple(self.silent))
+        node = self._known_owner(operation.key)
         for _ in range(2 * self.view.m + 2):
-            try:
-                if node is None:
-                    outcome = await self._route(operation)
-                else:
-                    hop = replace(operation, ring=self.view.ring)
-                    outcome = await self.host.call(node.address, "route", hop, HOP_TIMEOUT)
-            except Unreachable:
-                operation = replace(operation, avoid=(*operation.avoid, node.id))
-                node = None
-                self.ask_soon()
-                continue
+            if node is None or node.id == self.id:
+                outcome = await self._route(operation)
+            else:
+                try:
+                    outcome = await self._hop(node, operation)
+                except Unreachable:
+                    self._hear_nothing(node)
+                    operation = replace(operation, avoid=(*operation.avoid, node.id))
+                    node = None
+                    continue
             if outcome.epoch > self.view.epoch:
                 self.ask_soon()
             if outcome.status is not Status.NEXT:
-                return outcome if outcome.status is Status.DONE else None
+                return self._end(outcome)
             node = outcome.node
         return None
+
+    def _known_owner(self, key: str) -> Node | None:
+        """Return the owner of a key, if it has answered for its arc in this view before."""
+        if not self.is_member():
+            return None
+        owner = self.view.successor(key_id(key, self.view.m))
+        return owner if owner.id in self.owners and owner.id not in self.silent else None
+
+    async def _hop(self, node: Node, operation: Operation) -> Outcome:
+        """Ask one node. One that only passes the key on needs no time: it is silent sooner."""
+        view = self.view
+        is_owner = view.m and view.successor(key_id(operation.key, view.m)).id == node.id
+        timeout = HOP_TIMEOUT if is_owner else FORWARD_TIMEOUT
+        hop = replace(operation, ring=view.ring)
+        return await self.host.call(node.address, "route", hop, timeout)
+
+    def _end(self, outcome: Outcome) -> Outcome | None:
+        if outcome.status is not Status.DONE:
+            return None
+        if outcome.node.id in self.view.by_id:
+            self.owners.add(outcome.node.id)
+        return outcome
+
+    def _hear_nothing(self, node: Node) -> None:
+        """Go around a node from now on, until it is heard again."""
+        self.ask_soon()
+        if node.id not in self.silent:
+            self.silent[node.id] = node
+            self.host.spawn(self._listen(node))
+
+    async def _listen(self, node: Node) -> None:
+        """Wait until a silent node answers, or is no longer in the ring."""
+        while self.view.by_id.get(node.id) == node:
+            if await self._try(node, "install", self.view) is not None:
+                break
+            await self.host.sleep(LISTEN_PAUSE)
+        self.silent.pop(node.id, None)
 
     async def route(self, operation: Operation) -> Outcome:
         """Carry an operation out, if the key is mine; else say which node is nearer to its owner.
@@ -85,7 +133,7 @@ class Member(Holder):
         if self.serves(operation.key):
             return await self._execute(operation)
         k = key_id(operation.key, self.view.m)
-        node = next_hop(self.view, self.id, k, operation.avoid)
+        node = next_hop(self.view, self.id, k, {*operation.avoid, *self.silent})
         if node is None or node.id == self.id:  # no way, or mine but not settled
             return Outcome(Status.RETRY, epoch=epoch)
         return Outcome(Status.NEXT, node=node, epoch=epoch)

@@ -199,11 +199,11 @@ class Place:
 
     # --- views ---
 
-    def install(self, view: View | None) -> None:
-        """Step into a newer view that another node knows."""
-        if view is not None:
-            self.check_ring(view.ring)
-            self._step_into(view)
+    def install(self, view: View) -> Accepted:
+        """Step into a newer view that another node knows; the answer is a sign of life."""
+        self.check_ring(view.ring)
+        self._step_into(view)
+        return Accepted(True)
 
     def learn(self, view: View | None) -> None:
         """Step into a newer view of my ring that came with an answer."""

@@ -244,7 +244,11 @@ class World:
         self.told_to_leave.add(process)
 
         async def leave():
-            await process.rules.leave()
+            members = process.rules.view.members
+            if not await process.rules.leave():  # no other node is left: the records go with it
+                others = [node for node in members if node.address != process.address]
+                assert not any(self.processes[node.address].alive for node in others)
+                self.beyond = True
             process.kill()
 
         start(leave())

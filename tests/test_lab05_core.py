@@ -119,27 +119,32 @@ def test_ten_thousand_nodes_are_searched_in_half_of_log2_n_hops():
     assert max(counts) < m
 
 
-@pytest.mark.parametrize("dead", [2, 16, 25, 26, 31])
-def test_a_dead_node_on_the_way_is_gone_around(dead):
+@pytest.mark.parametrize("dead", list(itertools.combinations(EXAMPLE, 2)))
+def test_any_two_dead_nodes_are_gone_around(dead):
+    """The living owner is found although its predecessors are dead (Chord §5.2)."""
     view = view_of(EXAMPLE)
     for k in range(32):
-        if view.successor(k).id == dead:
-            continue
-        for start in set(view.ids) - {dead}:
-            here = start
-            for _ in range(6):
-                node = chord.next_hop(view, here, k, (dead,))
-                if node is None or node.id == here:
-                    break
-                assert node.id != dead
-                here = node.id
-            before_owner = view.predecessor(view.successor(k).id).id
-            assert here in (view.successor(k).id, view.predecessor(before_owner).id)
+        owner = view.successor(k).id
+        for start in set(view.ids) - set(dead):
+            if owner in dead:
+                assert_not_found(view, start, k, dead)
+            else:
+                assert [start, *hops(view, start, k, dead)][-1] == owner
+                assert not set(hops(view, start, k, dead)) & set(dead)
 
 
-def test_the_owner_that_is_dead_cannot_be_gone_around():
-    view = view_of(EXAMPLE)
-    assert chord.next_hop(view, 16, chord.key_id("Kazan", 5), (24,)) is None
+def assert_not_found(view, here, k, dead):
+    while (node := chord.next_hop(view, here, k, dead)) is not None:
+        assert node.id not in dead
+        here = node.id
+
+
+def test_fingers_come_before_the_successor_list():
+    view = view_of(random.Random(1).sample(range(2**8), 40), m=8)
+    start = view.ids[0]
+    owner = view.successor_list(start)[5]
+    assert chord.next_hop(view, start, owner.id) != owner
+    assert len(view.successor_list(start)) == 8
 
 
 # --- the registry's book ---

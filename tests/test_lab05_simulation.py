@@ -2,7 +2,19 @@
 
 import pytest
 
-from tests.sim_chord import QUIET, hang, holder, join, leave, nothing, play, scenario
+from tests.sim_chord import (
+    QUIET,
+    World,
+    hang,
+    holder,
+    join,
+    leave,
+    messages,
+    nothing,
+    play,
+    scenario,
+    start,
+)
 
 SEEDS = range(20)
 
@@ -71,3 +83,70 @@ def test_removed_keys_stay_removed_when_their_tombstones_are_swept_away(seed, mo
 def test_a_ring_of_one_of_two_and_of_all_ids_works(seed):
     for nodes, m in ((1, 3), (2, 3), (8, 3)):
         play(seed, [nothing], QUIET, nodes=nodes, m=m, length=5)
+
+
+def settled_ring(seed, nodes):
+    world = World(seed, **QUIET)
+    for _ in range(nodes):
+        world.start_node()
+        world.run(world.sim.now + 1)
+    world.run(world.sim.now + 5)
+    return world
+
+
+def longest_find(world, entries, gone):
+    """Ask every entry for a key of each id that is not owned by `gone`; return the longest time."""
+    keys = [key for key in world.key_of.values() if not gone.rules.owns(key)]
+    times = []
+
+    async def ask(entry):
+        for key in keys:
+            begun = world.sim.now
+            outcome = await entry.rules.operate(messages.Kind.FIND, key)
+            assert outcome is not None, f"{key} through {entry.rules.id}"
+            times.append(world.sim.now - begun)
+
+    questions = [start(ask(entry)) for entry in entries]
+    while not all(question.done for question in questions):
+        world.run(world.sim.now + 0.01)
+    return max(times)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_hung_node_is_gone_around_after_a_third_of_a_second_and_remembered(seed):
+    world = settled_ring(seed, 8)
+    gone, *entries = world.nodes()
+    gone.paused = True
+    assert longest_find(world, entries, gone) < 0.5
+    assert longest_find(world, entries, gone) < 0.1
+    assert gone.rules.id in world.registry.rules.view.by_id  # all of this before the verdict
+    world.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_node_that_is_heard_again_is_asked_again(seed):
+    world = settled_ring(seed, 8)
+    gone, *entries = world.nodes()
+    gone.paused = True
+    world.run(world.sim.now + 0.1)
+    assert longest_find(world, entries[:1], gone) < 0.5
+    gone.resume()
+    world.run(world.sim.now + 2)
+    assert not any(entry.rules.silent for entry in entries)
+    world.close()
+
+
+@pytest.mark.parametrize("end", ["kill", "leave"])
+@pytest.mark.parametrize("seed", range(3))
+def test_without_a_registry_the_keys_behind_a_dead_node_are_found(seed, end):
+    world = settled_ring(seed, 6)
+    gone, *entries = world.nodes()
+    world.registry.kill()
+    world.run(world.sim.now + 1)
+    if end == "kill":
+        gone.kill()
+    else:
+        world.stop_node(gone)
+    world.run(world.sim.now + 2.5)
+    assert longest_find(world, entries, gone) < 0.1
+    world.close()
