@@ -37,7 +37,7 @@ class Servicer(services.RegistryServiceServicer):
     async def _register(self, registration):
         # As a part of the rule, so that the lines stand in the order of joining.
         reply = await self.membership.register(registration)
-        if reply.view:
+        if reply.view and not registration.prepare:
             say(assigned(reply.id, reply.view))
         return reply
 

@@ -3,6 +3,7 @@
 Why it is as it is stands at the top of chord.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from chord import REPLICAS, TOMBSTONE_LIFE, Node, View, between, key_id
@@ -15,16 +16,18 @@ from messages import (
     Keys,
     Record,
     Refused,
+    Registered,
     Unreachable,
-    Version,
     Versions,
 )
-from place import Place
-from records import MISSING, batches, demoted, merge, remember, version_of
+from place import CALL_TIMEOUT, Place
+from store import MISSING, Listing, Store, batches, demoted, remember, version_of
 
 HOP_TIMEOUT = 2.0  # s for an answer of an owner, who may have to wait for its replicas
 SETTLE_PAUSE = 0.1  # s between two attempts
-LISTING = 20_000  # records/s that a node lists, at the least
+LONGEST_PIECE = 30.0  # s for one message of records, after attempts that were too short
+FETCHED = 5_000  # keys asked for in one message
+SLICE = 20_000  # keys gone through before others may run
 TRANSFER = 5_000_000  # characters/s that a node takes, at the least
 
 
@@ -33,7 +36,10 @@ class Holder(Place):
 
     def __init__(self, host: Host, ipaddr: str, port: int, registry: str):
         super().__init__(host, ipaddr, port, registry)
-        self.records: dict[str, Record] = {}
+        self.store = Store(host.draw_identity())
+        self.listings: dict[Node, Listing] = {}  # what others have, while I settle
+        self.prepared: list[Record] = []  # copied before I was in the ring
+        self.piece_timeout = HOP_TIMEOUT
         self.counter = 0  # of versions and of operations
         self.settling = False
         self.writing: set[str] = set()  # keys for which holders are being asked
@@ -44,13 +50,40 @@ class Holder(Place):
         self.swept_epoch = 0
         self.old_tombstones: set[Record] = set()
 
+    @property
+    def records(self) -> dict[str, Record]:
+        return self.store.records
+
     # --- changes of place ---
 
-    def come_back(self, absence: float) -> None:
+    async def prepare(self, place: Registered) -> bool:
+        """Copy what I shall hold from who will follow me, which serves it meanwhile.
+
+        Return False if the ring has changed since the registry told me of it.
+        """
+        view, id = place.view, place.id
+        if not view.members or id in view.by_id:
+            return True
+        members = (*view.members, Node(id, self.address))
+        held_after = View(view.epoch, view.m, members, view.ring).held_after(id)
+        source = view.successor(id)
+        try:
+            versions = await self._versions(view, source, held_after, id)
+            if versions is None:
+                return False
+            have = {record.key: record for record in self.prepared}
+            self.prepared += await self._fetch(source, view.ring, versions, have)
+        except Unreachable:
+            return False
+        return True
+
+    def come_back(self, absence: float, m: int) -> None:
         """Take my records to a new place: they are old, or too old."""
-        if absence > TOMBSTONE_LIFE:
-            self.records.clear()
-        self.records = {key: demoted(record) for key, record in self.records.items()}
+        kept = () if absence > TOMBSTONE_LIFE else self.records.values()
+        self.store.replace(map(demoted, list(kept)), m)
+        for record in self.prepared:
+            self.store.put(record)
+        self.prepared = []
         self.doubts.clear()
         self.bequests.clear()
 
@@ -96,7 +129,8 @@ class Holder(Place):
         self.unfinished[heir.id] = len(self.records)
         try:
             theirs = await self._versions(view, heir, self.id, self.id)
-            if theirs is None or not await self._push(view, heir, theirs, self.records):
+            mine = dict(self.records)
+            if theirs is None or not await self._push(view, heir, theirs, mine):
                 return False
         except Refused:
             return None
@@ -145,31 +179,61 @@ class Holder(Place):
         if None in theirs:
             return False
         newest = await self._collect(view, heirs, theirs)
-        own = {record.key: record for record in self.records_on(*arc) if self.owns(record.key)}
+        if self.served_after is None:
+            own = {}
+        else:  # of what I served before, a part may belong to another now
+            own = self.store.on(self._later(self.served_after, predecessor.id), self.id)
         for heir, versions in zip(heirs, theirs, strict=True):
             if not await self._push(view, heir, versions, newest | own):
                 return False
+        async for keys in self._in_slices(list(newest)):
+            for key in keys:  # only now: what I serve, all holders have
+                self.store.put(newest[key])
         if view is not self.view or self.leaving:
             return False
-        for record in newest.values():  # only now: what I serve, all holders have
-            merge(self.records, record)
         self.served_after, self.settled = predecessor.id, view.epoch
+        self.listings.clear()
+        self.piece_timeout = HOP_TIMEOUT
         return True
 
     async def _collect(self, view: View, heirs: list[Node], theirs: list[dict]) -> dict:
         """Return the newest records of what is mine in this view, but not yet served."""
-        arc = view.predecessor(self.id).id, self.id
-        newest = {r.key: r for r in self.records_on(*arc) if not self.owns(r.key)}
-        known = [{key: record.version for key, record in newest.items()}, *theirs]
+        after, upto = view.predecessor(self.id).id, self.served_after
+        if upto is None:
+            upto = self.id
+        elif self._later(upto, after) == after:
+            return {}
+        newest = self.store.on(after, upto)
+        known = [{key: record.version for key, record in newest.items()}]
         for heir, versions in zip(heirs, theirs, strict=True):
-            versions = {k: version for k, version in versions.items() if not self.owns(k)}
-            for record in await self._fetch(heir, versions, newest):
-                merge(newest, record)
-        for key, record in newest.items():
-            versions = {of_one.get(key, MISSING) for of_one in known[key not in known[0] :]}
-            if len(versions) > 1:
-                newest[key] = replace(record, version=self._next_version(view))
+            known.append(await self._part(versions, after, upto))
+            for record in await self._fetch(heir, view.ring, known[-1], newest):
+                if record.version > version_of(newest, record.key):
+                    newest[record.key] = record
+        await self._settle_disputes(view, newest, known)
         return newest
+
+    async def _part(self, versions: dict[str, int], after: int, upto: int) -> dict[str, int]:
+        part: dict[str, int] = {}
+        async for keys in self._in_slices(list(versions)):
+            on_it = (key for key in keys if between(key_id(key, self.view.m), after, upto))
+            part.update((key, versions[key]) for key in on_it)
+        return part
+
+    async def _settle_disputes(self, view: View, newest: dict, known: list[dict]) -> None:
+        """Give a new version to the records on which holders do not agree; mine is known[0]."""
+        async for keys in self._in_slices(list(newest)):
+            for key in keys:
+                record, others = newest[key], known if key in known[0] else known[1:]
+                if any(of_one.get(key, MISSING) != record.version for of_one in others):
+                    newest[key] = replace(record, version=self._next_version(view))
+
+    async def _in_slices(self, keys: Sequence):
+        """Yield parts of a long sequence, between which others may run."""
+        for start in range(0, len(keys), SLICE):
+            if start:
+                await self.host.sleep(0)
+            yield keys[start : start + SLICE]
 
     async def _resolve_doubts(self) -> bool:
         """Write anew what is true of keys in doubt, so that a write that failed stays so."""
@@ -181,29 +245,51 @@ class Holder(Place):
         return True
 
     async def _versions(self, view: View, node: Node, after: int, upto: int) -> dict | None:
-        """Return what a node has on an arc, once it is in this view; None if that is old."""
-        arc, timeout = Arc(node.id, view, after, upto), HOP_TIMEOUT + len(self.records) / LISTING
-        reply = await self.host.call(node.address, "digest", arc, timeout)
-        self.learn(reply.view)
-        return {v.key: v.version for v in reply.versions} if reply.accepted else None
+        """Return what a node has on an arc, once it is in this view; None if that is old.
 
-    async def _fetch(self, node: Node, versions: dict[str, int], have: dict) -> list[Record]:
+        Only what is not yet known is asked for, page by page.
+        """
+        listing = self.listings.get(node)
+        if listing is None or not listing.covers(after, upto, view.m):
+            listing = self.listings[node] = Listing(after, upto)
+        more = True
+        while more:
+            arc = Arc(node.id, view, listing.after, listing.upto, listing.generation, listing.since)
+            reply = await self._piece(node, "digest", arc)
+            self.learn(reply.view)
+            if not reply.accepted:
+                return None
+            listing.add(reply)
+            more = reply.more
+        return listing.on(after, upto, view.m)
+
+    async def _piece(self, node: Node, method: str, request: object) -> object:
+        """Call for one piece of a transfer; after a failure the next one is given more time."""
+        try:
+            return await self.host.call(node.address, method, request, self.piece_timeout)
+        except Unreachable:
+            self.piece_timeout = min(2 * self.piece_timeout, LONGEST_PIECE)
+            raise
+
+    async def _fetch(self, node: Node, ring: int, versions: dict, have: dict) -> list[Record]:
         """Return the records of another node that are newer than those at hand."""
         records: list[Record] = []
         wanted = [key for key, version in versions.items() if version > version_of(have, key)]
         while wanted:
-            keys = Keys(tuple(wanted), self.view.ring)
-            copies = await self.host.call(node.address, "fetch", keys, HOP_TIMEOUT)
+            keys = Keys(tuple(wanted[:FETCHED]), ring)
+            copies = await self._piece(node, "fetch", keys)
             records += copies.records
             got = {record.key for record in copies.records}
             if not got:
                 raise Unreachable("it no longer has what it listed")
-            wanted = [key for key in wanted if key not in got]
+            wanted = [key for key in wanted[:FETCHED] if key not in got] + wanted[FETCHED:]
         return records
 
     async def _push(self, view: View, node: Node, versions: dict, records: dict) -> bool:
         """Send a node the records that it lacks; return False if it is in another view."""
-        lacking = [r for r in list(records.values()) if r.version > versions.get(r.key, MISSING)]
+        lacking = []
+        async for part in self._in_slices(list(records.values())):
+            lacking += [r for r in part if r.version > versions.get(r.key, MISSING)]
         left = len(lacking)
         for batch in batches(lacking):
             if node.id in self.unfinished:
@@ -239,7 +325,7 @@ class Holder(Place):
             self.host.spawn(self.settle())
             return False
         self.doubts.discard(key)
-        merge(self.records, record)
+        self.store.put(record)
         return True
 
     async def _rewrite(self, key: str) -> bool:
@@ -248,7 +334,8 @@ class Holder(Place):
 
     async def _replicate(self, view: View, node: Node, record: Record) -> bool:
         copies = Copies(node.id, view.epoch, (record,), view.ring)
-        reply = await self._try(node, "replicate", copies)
+        timeout = CALL_TIMEOUT + len(record.text or "") / TRANSFER
+        reply = await self._try(node, "replicate", copies, timeout)
         if reply is None or reply.accepted:
             return reply is not None
         self.learn(reply.view)
@@ -267,8 +354,7 @@ class Holder(Place):
         self.install(arc.view)
         if not self.is_member(arc.to) or arc.view.epoch < self.view.epoch or self.is_bound():
             return Versions(False, self.view)
-        here = self.records_on(arc.after, arc.upto)
-        return Versions(True, versions=tuple(Version(r.key, r.version) for r in here))
+        return self.store.listing(arc.after, arc.upto, arc.generation, arc.since)
 
     def fetch(self, request: Keys) -> Copies:
         """Return the first of the records asked for, as many as go into one message."""
@@ -286,17 +372,12 @@ class Holder(Place):
             return Accepted(False, self.view)
         for record in copies.records:
             if not self.owns(record.key):
-                merge(self.records, record)
+                self.store.put(record)
             if not self.holds(record.key):
                 self.bequests.add(record.key)
         return Accepted(True)
 
     # --- state ---
-
-    def records_on(self, after: int, upto: int) -> list[Record]:
-        """Return my records of the keys on an arc."""
-        m = self.view.m
-        return [r for key, r in self.records.items() if between(key_id(key, m), after, upto)]
 
     def sweep(self) -> None:
         """All are settled in this view: drop what I do not hold, and tombstones long known."""
@@ -304,11 +385,10 @@ class Holder(Place):
             return
         if self.swept_epoch < self.view.epoch and self.is_member():
             self.swept_epoch = self.view.epoch
-            kept = [key for key in self.records if self.holds(key) or key in self.bequests]
-            self.records = {key: self.records[key] for key in kept}
+            held = self.store.on(self.view.held_after(self.id), self.id)
+            self.store.drop(self.records.keys() - held.keys() - self.bequests)
         if self.host.now() - self.swept > TOMBSTONE_LIFE:
             self.swept = self.host.now()
             tombstones = {r for r in self.records.values() if r.text is None}
-            for record in tombstones & self.old_tombstones:
-                del self.records[record.key]
+            self.store.drop(record.key for record in tombstones & self.old_tombstones)
             self.old_tombstones = tombstones - self.old_tombstones

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from chord import Node, View, key_id, next_hop
-from holder import HOP_TIMEOUT, Holder
+from holder import HOP_TIMEOUT, TRANSFER, Holder
 from messages import Host, Kind, Operation, Outcome, Status, Unreachable
-from records import is_over
+from store import is_over
 
 OPERATION_TIMEOUT = 8.0  # s in which a node carries out what a client wants, or gives up
 FORWARD_TIMEOUT = 0.3  # s for an answer of a node that can only tell the next one
@@ -93,6 +93,7 @@ class Member(Holder):
         view = self.view
         is_owner = view.m and view.successor(key_id(operation.key, view.m)).id == node.id
         timeout = HOP_TIMEOUT if is_owner else FORWARD_TIMEOUT
+        timeout += len(operation.text) / TRANSFER
         hop = replace(operation, ring=view.ring)
         return await self.host.call(node.address, "route", hop, timeout)
 

@@ -7,6 +7,7 @@ from messages import Answer, Departed, Departure, Host, Question, Registered, Re
 
 GRACE = 1.0  # s after its start in which a registry only listens: nodes may know a ring of before
 NODE_RETRY = 0.2  # s between two attempts of a node to reach a registry that is away
+RESERVATION = 60.0  # s for which an id is kept for a newcomer that copies its records
 WAIT_LIMIT = 14.0  # s in the queue of newcomers; after 15 s a node asks anew
 LONGEST_TICK = 0.5  # s: time beyond is time that the registry itself slept through
 LIFE = 2**20  # epochs of one registry; the next one's are all higher
@@ -23,6 +24,7 @@ class Membership:
         self.host = host
         self.view = View(0, m, ring=host.draw_identity())
         self.waiting: list[tuple[str, object]] = []  # newcomers, in the order they came
+        self.reserved: dict[int, tuple[str, float]] = {}  # id -> the newcomer to be, until when
         self.heard: dict[int, float] = {}  # id -> when it last asked, in self.time
         self.touched: dict[int, int] = {}  # id -> the last epoch that changed its surroundings
         self.settled: dict[int, int] = {}  # id -> the epoch in which it says it is settled
@@ -59,6 +61,8 @@ class Membership:
     async def register(self, request: Registration) -> Registered:
         """Admit a node, after all who came before it, into a ring that is settled."""
         address = f"{request.ipaddr}:{request.port}"
+        if request.prepare:
+            return await self._prepare(address, request.wish)
         ticket, began = (address, object()), self.host.now()
         self.waiting = [other for other in self.waiting if other[0] != address] + [ticket]
         try:
@@ -78,16 +82,42 @@ class Membership:
             self._change(node for node in self.view.members if node.address != address)
         return self.all_settled()
 
+    async def _prepare(self, address: str, wish: int | None) -> Registered:
+        """Tell a newcomer its id to come, and the ring from which it can copy its records."""
+        while not self.open:
+            await self.host.sleep(0.01)
+        id = self._draw(address, wish)
+        if id is None:
+            return self._full()
+        self.reserved[id] = address, self.host.now() + RESERVATION
+        return Registered(id, self.view.m, view=self.view)
+
     def _admit(self, address: str, wish: int | None) -> Registered:
-        taken, size = self.view.by_id, 2**self.view.m
-        if len(taken) == size:
-            return Registered(-1, reason=f"the ring is full: it has {size} nodes")
+        id = self._draw(address, wish)
+        if id is None:
+            return self._full()
+        self.reserved.pop(id, None)
+        self._change([*self.view.members, Node(id, address)])
+        return Registered(id, self.view.m, view=self.view)
+
+    def _draw(self, address: str, wish: int | None) -> int | None:
+        """Return an id that is free for this address, the one it wishes if it can be."""
+        now, size = self.host.now(), 2**self.view.m
+        for id, (_, end) in tuple(self.reserved.items()):
+            if end < now or id in self.view.by_id:
+                del self.reserved[id]
+        others = {id for id, (other, _) in self.reserved.items() if other != address}
+        taken = self.view.by_id.keys() | others
+        if len(taken) >= size:
+            return None
         free = wish is not None and 0 <= wish < size and wish not in taken
         id = wish if free else self.host.draw(0, size - 1)
         while id in taken:
             id = self.host.draw(0, size - 1)
-        self._change([*self.view.members, Node(id, address)])
-        return Registered(id, self.view.m, view=self.view)
+        return id
+
+    def _full(self) -> Registered:
+        return Registered(-1, reason=f"the ring is full: it has {2**self.view.m} nodes")
 
     def deregister(self, request: Departure) -> Departed:
         """Take a node that leaves out of the ring."""

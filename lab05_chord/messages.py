@@ -61,11 +61,12 @@ class Host(Protocol):
 
 @dataclass(frozen=True)
 class Registration:
-    """Let me in; `wish` is the id I had before, if any."""
+    """Let me in; `wish` is the id I had before, if any. To prepare: only tell what it will be."""
 
     ipaddr: str
     port: int
     wish: int | None = None
+    prepare: bool = False
 
     def __post_init__(self):
         if not self.ipaddr.isprintable() or not self.ipaddr or not 0 < self.port < 2**16:
@@ -74,7 +75,7 @@ class Registration:
 
 @dataclass(frozen=True)
 class Registered:
-    """You are `id` of a ring of 2**m; id -1: you are not, for this reason."""
+    """You are, or will be, `id` of a ring of 2**m; id -1: you are not, for this reason."""
 
     id: int
     m: int = 0
@@ -185,25 +186,34 @@ class Record:
 
 @dataclass(frozen=True)
 class Arc:
-    """Tell me, `to`, which versions you have on (after, upto] in this view."""
+    """Tell me, `to`, which versions you have on (after, upto] in this view.
+
+    Only what changed after the change `since` of your store, if that is still its generation.
+    """
 
     to: int
     view: View
     after: int
     upto: int
-
-
-@dataclass(frozen=True)
-class Version:
-    key: str
-    version: int
+    generation: int = 0
+    since: int = 0
 
 
 @dataclass(frozen=True)
 class Versions:
+    """One page of them, up to the change `since`; whether there are more."""
+
     accepted: bool
     view: View | None = None
-    versions: tuple[Version, ...] = ()
+    keys: tuple[str, ...] = ()
+    versions: tuple[int, ...] = ()
+    generation: int = 0
+    since: int = 0
+    more: bool = False
+
+    def __post_init__(self):
+        if len(self.keys) != len(self.versions):
+            raise ValueError("not one version for each key")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 Why it is as it is stands at the top of chord.py.
 """
 
+from dataclasses import replace
+
 from chord import BEAT, LEASE, REPLICAS, Node, View, between, key_id
 from membership import GRACE, NODE_RETRY
 from messages import (
@@ -20,6 +22,7 @@ from messages import (
 
 CALL_TIMEOUT = 1.0  # s for an answer that needs nobody else
 REGISTER_TIMEOUT = 15.0  # s: a newcomer waits for those before it, and for a death to be noticed
+PREPARATIONS = 3  # times that a newcomer begins to copy, as the ring changes, before it is let in
 SOONEST_BEAT = 0.05  # s between two questions out of turn
 
 
@@ -49,7 +52,11 @@ class Place:
         self.orphan = False  # no registry has given me leave last time
         self.promises: dict[int, float] = {}  # epoch -> until when I settle in no later one
 
-    def come_back(self, absence: float) -> None:
+    async def prepare(self, place: Registered) -> bool:
+        """Get ready for a place; return False if the registry has to tell of it anew."""
+        raise NotImplementedError
+
+    def come_back(self, absence: float, m: int) -> None:
         """Hear that there is a new place, so many seconds after the last leave to serve."""
         raise NotImplementedError
 
@@ -64,18 +71,28 @@ class Place:
     # --- joining, asking, leaving ---
 
     async def join(self) -> Registered:
-        """Get a place in the ring: the one that this node had before, if it is free."""
-        wish = self.id if self.id >= 0 else None
-        sent = self.host.now()
-        request = Registration(self.ipaddr, self.port, wish)
+        """Get a place in the ring: the one that this node had before, if it is free.
+
+        It copies what it will hold before it asks to be let in: so it serves soon afterwards.
+        """
+        request = Registration(self.ipaddr, self.port, self.id if self.id >= 0 else None, True)
         self.joining, self.served_after = True, None
         try:
+            for _ in range(PREPARATIONS):
+                reply = await self.host.call(self.registry, "register", request, REGISTER_TIMEOUT)
+                if reply.id < 0:
+                    return reply
+                request = replace(request, wish=reply.id)
+                if await self.prepare(reply):
+                    break
+            sent = self.host.now()
+            request = replace(request, prepare=False)
             reply = await self.host.call(self.registry, "register", request, REGISTER_TIMEOUT)
         finally:
             self.joining = False
         if reply.id < 0:
             return reply
-        self.come_back(sent - self.leave_since)
+        self.come_back(sent - self.leave_since, reply.m)
         if self.id < 0:
             self.name = f"{reply.id}.{reply.view.epoch}"
         self.id, self.view, self.born = reply.id, reply.view, reply.view.epoch
@@ -191,9 +208,11 @@ class Place:
         self._step_into(reply.view)
         return False
 
-    async def _try(self, node: Node, method: str, request: object) -> object | None:
+    async def _try(
+        self, node: Node, method: str, request: object, timeout: float = CALL_TIMEOUT
+    ) -> object | None:
         try:
-            return await self.host.call(node.address, method, request, CALL_TIMEOUT)
+            return await self.host.call(node.address, method, request, timeout)
         except Unreachable:
             return None
 

@@ -47,7 +47,7 @@ CORES = [
     "lab05_chord/member.py",
     "lab05_chord/membership.py",
     "lab05_chord/place.py",
-    "lab05_chord/records.py",
+    "lab05_chord/store.py",
     "lab05_chord/messages.py",
     "lab06_raft/leader.py",
     "lab06_raft/log.py",

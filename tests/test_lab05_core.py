@@ -12,8 +12,8 @@ import pytest
 from tests import harness
 
 member = harness.load(harness.ROOT / "lab05_chord/member.py")
-chord, messages, membership, records = (
-    sys.modules[name] for name in ("chord", "messages", "membership", "records")
+chord, messages, membership, store = (
+    sys.modules[name] for name in ("chord", "messages", "membership", "store")
 )
 
 EXAMPLE = [24, 26, 2, 16, 31, 25]  # in order of joining
@@ -329,10 +329,10 @@ def test_only_the_node_itself_is_a_sign_of_its_life(book):
 @pytest.mark.parametrize("size", [1, 100_000, 400_000, 3_000_000])
 def test_records_travel_in_messages_of_bounded_size(size):
     sent = [messages.Record(str(i), 1, "x" * size) for i in range(7)]
-    batches = list(records.batches(sent))
+    batches = list(store.batches(sent))
     assert [record for batch in batches for record in batch] == sent
     for batch in batches:
-        assert len(batch) == 1 or sum(len(r.text) for r in batch) <= records.BATCH_BYTES
+        assert len(batch) == 1 or sum(len(r.text) for r in batch) <= store.BATCH_BYTES
 
 
 # --- a node's place ---
@@ -360,6 +360,7 @@ def node_in(view, id):
     node = member.Member(ScriptedHost(), "host", id, "registry")
     node.id, node.view, node.settled = id, view, view.epoch
     node.served_after = view.predecessor(id).id
+    node.store.m = view.m
     return node
 
 
@@ -387,7 +388,7 @@ STRANGE = view_of([2, 16, 24], epoch=2, ring=9)
 )
 def test_a_node_refuses_every_message_of_another_ring(method, request_):
     node = node_in(view_of([2, 16, 24]), 16)
-    node.records["Kazan"] = messages.Record("Kazan", 1, "a city")
+    node.store.put(messages.Record("Kazan", 1, "a city"))
     node.orphan = True
     with pytest.raises(messages.Stranger):
         result = getattr(node, method)(request_)
@@ -491,6 +492,114 @@ def test_who_lost_its_id_to_another_node_is_no_member():
 def test_the_numbers_of_operations_are_kept_until_their_node_has_ended_them():
     numbers = ()
     for number in ("2.1.7.7", "2.1.8.7", "16.3.1.1", "2.1.9.8"):
-        numbers = records.remember(numbers, number)
+        numbers = store.remember(numbers, number)
     assert numbers == ("2.1.8.7", "16.3.1.1", "2.1.9.8")  # 7 has ended
-    assert records.is_over(numbers, "2.1.7.7") and not records.is_over(numbers, "2.1.8.7")
+    assert store.is_over(numbers, "2.1.7.7") and not store.is_over(numbers, "2.1.8.7")
+
+
+# --- a node's records ---
+
+
+def store_of(*keys):
+    it = store.Store(7)
+    it.m = 5
+    for version, key in enumerate(keys, 1):
+        it.put(messages.Record(key, version, "x"))
+    return it
+
+
+def listed(it, known):
+    """Ask a store for all that a listing does not know yet; return how many pages that took."""
+    pages, more = 0, True
+    while more:
+        page = it.listing(known.after, known.upto, known.generation, known.since)
+        known.add(page)
+        more, pages = page.more, pages + 1
+    return pages
+
+
+def test_a_store_keeps_the_newer_of_two_records():
+    it = store_of("Kazan", "Minsk")
+    it.put(messages.Record("Minsk", 1, "older"))
+    it.put(messages.Record("Minsk", 2, "as old"))
+    assert it.records["Minsk"].text == "x" and it.count == 2
+
+
+def test_a_listing_brings_first_all_and_then_what_changed(monkeypatch):
+    monkeypatch.setattr(store, "PAGE", 3)
+    it = store_of(*map(str, range(8)))
+    known = store.Listing(0, 0)
+    assert listed(it, known) == 3
+    assert known.versions == {str(n): n + 1 for n in range(8)}
+    it.put(messages.Record("2", 90, "newer"))
+    page = it.listing(0, 0, known.generation, known.since)
+    assert (page.keys, page.versions, page.more) == (("2",), (90,), False)
+
+
+def test_a_change_between_two_pages_is_not_missed(monkeypatch):
+    monkeypatch.setattr(store, "PAGE", 2)
+    it, known = store_of("a", "b", "c", "d"), store.Listing(0, 0)
+    known.add(it.listing(0, 0, 0, 0))
+    it.put(messages.Record("a", 90, "newer"))
+    it.put(messages.Record("e", 91, "new"))
+    listed(it, known)
+    assert known.versions == {"a": 90, "b": 2, "c": 3, "d": 4, "e": 91}
+
+
+@pytest.mark.parametrize(
+    "change", [lambda it: it.drop(["Minsk"]), lambda it: it.replace([], 5)], ids=["drop", "replace"]
+)
+def test_what_a_store_no_longer_has_is_in_no_listing(change):
+    it, known = store_of("Kazan", "Minsk"), store.Listing(0, 0)
+    listed(it, known)
+    change(it)
+    listed(it, known)
+    assert known.versions.keys() == it.records.keys()
+
+
+def test_the_listing_of_another_store_is_forgotten():
+    known = store.Listing(0, 0)
+    listed(store_of("Kazan", "Minsk"), known)
+    other = store.Store(8)
+    other.m = 5
+    listed(other, known)
+    assert known.versions == {}
+
+
+@pytest.mark.parametrize("after, upto", [(2, 16), (24, 3), (5, 5), (25, 25)])
+def test_a_listing_is_of_one_arc(after, upto):
+    keys = [str(n) for n in range(50)]
+    it, known, whole = store_of(*keys), store.Listing(after, upto), store.Listing(upto, upto)
+    listed(it, known)
+    listed(it, whole)
+    on_arc = {key for key in keys if chord.between(chord.key_id(key, 5), after, upto)}
+    assert known.versions.keys() == on_arc == it.on(after, upto).keys()
+    assert whole.on(after, upto, 5) == known.versions
+
+
+def test_a_listing_covers_the_parts_of_its_arc():
+    known = store.Listing(24, 3)
+    covered = [after for after in range(32) if known.covers(after, 3, 5)]
+    assert covered == [0, 1, 2, *range(24, 32)]
+    assert not known.covers(24, 2, 5)
+    assert all(store.Listing(3, 3).covers(after, 3, 5) for after in range(32))
+
+
+def test_a_newcomer_is_told_its_id_and_keeps_it(book):
+    host = book.host
+    told = asyncio.run(book.register(messages.Registration("host", 1, prepare=True)))
+    assert told.id == 24 and not book.view.members
+    other = asyncio.run(book.register(messages.Registration("host", 2, prepare=True)))
+    assert other.id == 26
+    assert admit(book, 3, wish=24).id not in (24, 26)
+    assert admit(book, 2, wish=26).id == 26 and admit(book, 1, wish=24).id == 24
+    assert not book.reserved and host.time < 60
+
+
+def test_the_id_of_a_newcomer_that_died_is_free_again(book):
+    for port in range(1, 33):
+        asyncio.run(book.register(messages.Registration("host", port, prepare=True)))
+    assert admit(book, 33).id == -1
+    book.host.limit = book.host.time = membership.RESERVATION + 5
+    book.host.limit += 60
+    assert admit(book, 33).id >= 0
