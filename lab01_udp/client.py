@@ -4,21 +4,23 @@ Exit status: 0 the server has saved the file, 1 it has not, 2 wrong arguments, 1
 The protocol is in stop_and_wait.py, its messages are in messages.py.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
 import contextlib
 import errno
 import io
 import os
 import select
-import signal
 import socket
 import stat
 import struct
 import sys
-import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import BinaryIO
 
 from messages import MAX_DATAGRAM, is_plain_name
@@ -30,7 +32,6 @@ ACK_SIZE = 4096  # bytes: more than any ack has
 READ_AHEAD = 64 << 10  # bytes read from the file at a time
 TRUSTED_SIZE = 4096  # bytes: /proc says 0 of its files, sysfs 4096, whatever they contain
 MAX_UNSIZED = 64 << 20  # bytes of such a file
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Progress:
@@ -55,26 +56,6 @@ class Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def interruptible(function: Callable, *arguments):
-    """Return function(*arguments) from another thread, so that Ctrl-C need not wait for it.
-
-    For what looks up host names: no signal interrupts that, and it may take half a minute.
-    """
-    outcome = SimpleQueue()
-
-    def call() -> None:
-        try:
-            outcome.put((function(*arguments), None))
-        except Exception as error:
-            outcome.put((None, error))
-
-    threading.Thread(target=call, daemon=True).start()
-    result, error = outcome.get()
-    if error:
-        raise error
-    return result
-
-
 class Wire:
     """A UDP socket that talks with the server alone; raise TransferFailed if there is no such host.
 
@@ -84,7 +65,7 @@ class Wire:
 
     def __init__(self, host: str, port: int):
         try:
-            found = interruptible(socket.getaddrinfo, host, port, 0, socket.SOCK_DGRAM)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError) as error:  # UnicodeError: no name has such parts
             raise TransferFailed(f"{host}: {getattr(error, 'strerror', error)}") from error
         found.sort(key=lambda info: info[0] != socket.AF_INET)  # as the server does: "localhost"
@@ -188,29 +169,11 @@ def parse_name(text: str) -> str:
     return text
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Split "host:port" ("[::1]:port" for IPv6); raise ArgumentTypeError if it is not that."""
-    host, _, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not host or (":" in host and not bracketed):
-        raise argparse.ArgumentTypeError(f"expected host:port, not {text!r}")
-    return host.strip("[]"), parse_port(port)
-
-
-def parse_port(text: str) -> int:
-    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
-    return int(text)
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Send a file over UDP, reliably.",
-        epilog="example: python3 client.py localhost:12300 notes.txt copy-of-notes.txt",
+    parser = cli.parser(
+        "Send a file over UDP, reliably.", "localhost:12300 notes.txt copy-of-notes.txt"
     )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
-    parser.add_argument("server", type=parse_address, help="host:port of the server")
+    parser.add_argument("server", type=cli.parse_address, help="host:port of the server")
     parser.add_argument("file", type=open_file, help="the file to send")
     parser.add_argument("name", type=parse_name, help="its name on the server")
     return parser.parse_args(argv)
@@ -237,44 +200,14 @@ def transfer(args: argparse.Namespace) -> str:
     )
 
 
-def say(line: str) -> None:
-    """Write a line to stdout, if it can be written: the file is sent all the same."""
-    try:
-        print(line, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def ignore_signals() -> None:
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-
-
-def stop(signum, frame) -> None:
-    """Raise KeyboardInterrupt, once: what then ends the client is not to be interrupted again."""
-    ignore_signals()
-    raise KeyboardInterrupt
-
-
 def main(argv: list[str] | None = None) -> int:
-    # Without a stderr, print() would take stdout instead.
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, stop)
+    args = parse_args(argv)
     try:
-        args = parse_args(argv)
-        try:
-            summary, failure = transfer(args), None
-        except (OSError, TransferFailed) as error:
-            failure = error
-        ignore_signals()  # it is too late for them
-    except KeyboardInterrupt:
-        print("client.py: interrupted, the file is not sent", file=sys.stderr)
-        return 130
-    if failure:
-        print(f"client.py: {failure}", file=sys.stderr)
-        return 1
-    say(summary)
+        with cli.interruptible("interrupted, the file is not sent"):
+            summary = transfer(args)
+    except (OSError, TransferFailed) as failure:
+        return cli.complain(f"{failure}")
+    cli.show(summary)
     return 0
 
 

@@ -5,22 +5,23 @@ only when it is complete and on disk: files.py. The protocol is in stop_and_wait
 are in messages.py.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
 import contextlib
-import os
-import resource
-import select
-import signal
 import sys
+import threading
 import time
-from typing import TextIO
+from collections.abc import Callable
 
 from endpoint import Endpoint, path_buf_size
 from files import Folder
 from messages import MAX_DATAGRAM, Refused
 from stop_and_wait import MAX_SESSIONS, Receiver
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK = 0.1  # s: how late a session may be found to have expired
 
 
@@ -42,104 +43,59 @@ class ListeningClock:
         return self.listened
 
 
-def say(line: str, file: TextIO | None = None) -> None:
-    """Write a line to stdout or `file` if it can be written at once: no client waits for it."""
-    file = file or sys.stdout
-    with contextlib.suppress(OSError):
-        if select.select([], [file], [], 0)[1]:
-            os.write(file.fileno(), f"{line}\n".encode())
-
-
-def serve(endpoint: Endpoint, receiver: Receiver, signals: list[int]) -> None:
-    """Answer datagrams until there is something in `signals`."""
+def serve(endpoint: Endpoint, receiver: Receiver, stopped: Callable[[], bool]) -> None:
+    """Answer datagrams until the server is to stop."""
     clock = ListeningClock()
     expired_at = 0.0  # when that was last looked into
-    while not signals:
+    while not stopped():
         try:
             datagram, client, asked = endpoint.receive(receiver.largest + 1)
             endpoint.send(receiver.receive(datagram, client, clock.now()), client, asked)
         except BlockingIOError:
             clock.now()  # nothing came for TICK seconds
         except Refused as reason:
-            say(f"{client[0]}:{client[1]}: refused: {reason}", sys.stderr)
+            cli.say(f"{cli.join_address(*client[:2])}: refused: {reason}", "stderr")
         except OSError as error:  # of the answer: a client that cannot be reached
-            say(f"cannot answer: {error}", sys.stderr)
+            cli.say(f"cannot answer: {error}", "stderr")
         if clock.listened - expired_at >= TICK:
             expired_at = clock.listened
             # A TICK less: that much of the time may have gone into a save.
             for session in receiver.expire(clock.listened - TICK):
-                say(f"{session.start.filename}: abandoned, the client is silent", sys.stderr)
-
-
-def allow_open_files(count: int) -> None:
-    """Ask for so many file descriptors, where a process gets fewer (macOS: 256)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        count = min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
-
-def parse_port(text: str) -> int:
-    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
-    return int(text)
-
-
-def parse_buf_size(text: str) -> int:
-    """Return a datagram size in bytes; raise ArgumentTypeError if no datagram has it."""
-    if not (
-        text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= MAX_DATAGRAM
-    ):
-        raise argparse.ArgumentTypeError(f"expected 1 to {MAX_DATAGRAM}, not {text!r}")
-    return int(text)
+                cli.say(f"{session.start.filename}: abandoned, the client is silent", "stderr")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Receive files over UDP, reliably.",
-        epilog="example: python3 server.py 12300",
+    parser = cli.parser("Receive files over UDP, reliably.", "12300")
+    parser.add_argument("port", type=cli.parse_port, help="to listen on; 0 picks a free one")
+    parser.add_argument("--dir", default=".", help="where the files go (default: here)")
+    parser.add_argument("--host", type=cli.parse_host, default="127.0.0.1", help=cli.HOST_HELP)
+    parser.add_argument(
+        "--buf-size",
+        type=cli.number(1, MAX_DATAGRAM, "a number of bytes"),
+        help="bytes of a datagram (default: as many as the way to the client carries unfragmented)",
     )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
-    parser.add_argument("port", type=parse_port, help="to listen on; 0 picks a free one")
-    parser.add_argument("--dir", default=".", help="where the files go")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
-    parser.add_argument("--buf-size", type=parse_buf_size, help="datagram size in bytes")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    for name in ("stdout", "stderr"):  # None if they were closed before the start
-        setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     args = parse_args(argv)
-    signals = []  # an exception instead could come between a file and its session
-
-    def stop(signum, frame) -> None:
-        signals.append(signum)
-        for other in STOP_SIGNALS:  # each further one would have recvfrom wait anew
-            signal.signal(other, signal.SIG_IGN)
-
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, stop)
-    allow_open_files(MAX_SESSIONS + 100)
+    stopping = threading.Event()
+    cli.on_signal(stopping.set)
+    cli.allow_open_files(MAX_SESSIONS + 100)
     try:
-        folder = Folder(args.dir, lambda name, size: say(f"Saved {name}: {size} bytes"))
+        folder = Folder(args.dir, lambda name, size: cli.say(f"Saved {name}: {size} bytes"))
     except (OSError, ValueError) as error:  # ValueError: no path has such characters
         reason = getattr(error, "strerror", error)
-        print(f"server.py: cannot use the folder {args.dir!r}: {reason}", file=sys.stderr)
-        return 2
-    host = f"[{args.host}]" if ":" in args.host else args.host
+        return cli.complain(f"cannot use the folder {args.dir!r}: {reason}", 2)
     try:
         endpoint = Endpoint(args.host, args.port, TICK)
-    except (OSError, UnicodeError) as error:  # UnicodeError: of a host name
-        print(f"server.py: cannot listen on {host}:{args.port}: {error}", file=sys.stderr)
-        return 1
+    except (OSError, UnicodeError) as error:
+        return cli.complain(cli.cannot_listen(args.host, args.port, error))
     fixed = args.buf_size
     receiver = Receiver(folder.create, (lambda client: fixed) if fixed else path_buf_size)
     with contextlib.closing(endpoint):
-        say(f"Listening on {host}:{endpoint.port}")
-        serve(endpoint, receiver, signals)
+        cli.say(f"Listening on {cli.join_address(args.host, endpoint.port)}")
+        serve(endpoint, receiver, stopping.is_set)
     receiver.abandon_all()
     return 0
 

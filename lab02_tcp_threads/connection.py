@@ -4,16 +4,13 @@ A number ends at white space; for clients that send none, the server ends it aft
 """
 
 import codecs
-import contextlib
-import os
 import re
-import select
 import socket
-import sys
 import time
 from collections import deque
 from selectors import EVENT_READ
 
+import cli
 from primes import Pause, is_prime
 
 READ_SIZE = 1024  # bytes taken from one client before the next has its turn
@@ -84,14 +81,7 @@ class Connection:
 
     def close(self) -> None:
         self.sock.close()
-        say(f"{self.address} disconnected")
-
-
-def say(line: str) -> None:
-    """Write a line to stdout if it can be written at once: no client waits for a terminal."""
-    with contextlib.suppress(OSError):
-        if select.select([], [sys.stdout], [], 0)[1]:
-            os.write(sys.stdout.fileno(), f"{line}\n".encode())
+        cli.say(f"{self.address} disconnected")
 
 
 def split(text: bytes) -> tuple[list[bytes], bytes]:

@@ -17,12 +17,14 @@ would become a second descriptor: slow to hand over, and the client would not se
 connection before both are closed.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
 import contextlib
-import os
-import resource
 import selectors
-import signal
 import socket
 import sys
 import time
@@ -30,13 +32,12 @@ from multiprocessing import get_context
 from queue import Empty
 from threading import Thread
 
-from connection import Connection, say
+from connection import Connection
 from slow_lane import SlowLane
 
 WORKERS = 8
 MAX_WORKERS = 256  # each takes a file descriptor
 MAX_OPEN_FILES = 10_000  # one for each client
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 1024  # connections that the system may hold until they are accepted
 QUIET = 0.05  # s of silence that end a number, for clients that send no white space
 ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
@@ -159,7 +160,7 @@ def serve(listener: socket.socket, queue, wake: socket.socket) -> None:
             except OSError:  # no file descriptor is left: some client will go
                 time.sleep(ACCEPT_PAUSE)
                 continue
-            say(f"{address[:2]} connected")
+            cli.say(f"{address[:2]} connected")
             queue.put((sock.detach(), address[:2]))
 
 
@@ -210,57 +211,28 @@ def end_threads(queue, slow_lane: SlowLane, workers: list[Worker]) -> None:
     queue.join_thread()
 
 
-def allow_open_files(count: int) -> None:
-    """Ask for so many file descriptors, where a process gets fewer (macOS: 256)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        count = min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
-
-def parse_port(text: str) -> int:
-    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
-    return int(text)
-
-
-def parse_workers(text: str) -> int:
-    """Return a number of threads; raise ArgumentTypeError if it is none or absurd."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MAX_WORKERS):
-        raise argparse.ArgumentTypeError(f"expected 1 to {MAX_WORKERS}, not {text!r}")
-    return int(text)
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Tell TCP clients which numbers are prime.",
-        epilog="example: python3 server.py 5555",
+    parser = cli.parser("Tell TCP clients which numbers are prime.", "5555")
+    parser.add_argument("port", type=cli.parse_port, help="to listen on; 0 picks a free one")
+    parser.add_argument("--host", type=cli.parse_host, default="127.0.0.1", help=cli.HOST_HELP)
+    parser.add_argument(
+        "--workers",
+        type=cli.number(1, MAX_WORKERS),
+        default=WORKERS,
+        help="worker threads (default: %(default)s)",
     )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
-    parser.add_argument("port", type=parse_port, help="to listen on; 0 picks a free one")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
-    parser.add_argument("--workers", type=parse_workers, default=WORKERS, help="worker threads")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    for name in ("stdout", "stderr"):  # None if they were closed before the start
-        setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     args = parse_args(argv)
     wake, waker = socket.socketpair()
-    waker.setblocking(False)
-    signal.set_wakeup_fd(waker.fileno())  # so serve() misses no signal, whenever it comes
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, lambda signum, frame: None)
-    allow_open_files(MAX_OPEN_FILES)
-    host = f"[{args.host}]" if ":" in args.host else args.host
+    cli.on_signal(waker.close)
+    cli.allow_open_files(MAX_OPEN_FILES)
     try:
         listener = listen(args.host, args.port)
-    except (OSError, UnicodeError) as error:  # UnicodeError: of a host name
-        print(f"server.py: cannot listen on {host}:{args.port}: {error}", file=sys.stderr)
-        return 1
+    except (OSError, UnicodeError) as error:
+        return cli.complain(cli.cannot_listen(args.host, args.port, error))
     # With the other start methods, the default on macOS and since Python 3.14, a queue comes with a
     # helper process; nothing is ever forked here.
     queue = get_context("fork").Queue()
@@ -269,13 +241,11 @@ def main(argv: list[str] | None = None) -> int:
     with listener:
         for thread in (slow_lane, *workers):
             thread.start()
-        say(f"Listening on {host}:{listener.getsockname()[1]}")
+        cli.say(f"Listening on {cli.join_address(args.host, listener.getsockname()[1])}")
         serve(listener, queue, wake)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)  # it stops already
-    say("Shutting down")
+    cli.say("Shutting down")
     end_threads(queue, slow_lane, workers)
-    say("Done")
+    cli.say("Done")
     return 0
 
 

@@ -4,26 +4,21 @@ The ports are the server's client_inputs and client_outputs. A line goes to clie
 confirms it; the answer comes on client_outputs, as do the answers to all other clients.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
-import cmd
 import contextlib
 import os
-import signal
 import sys
 import threading
 
-import process  # before all other packages
-
-# isort: split
+import shell
 import sockets
 import zmq
-from process import printable
 from zmq.utils.monitor import recv_monitor_message
-
-try:
-    import readline
-except ImportError:  # no line editing on this system
-    readline = None
 
 CONNECT_TIMEOUT = 3.0  # s, at the start
 RECONNECT_TIMEOUT = 0.5  # s, for each line while the server is away
@@ -32,7 +27,6 @@ ANSWER_TIMEOUT = 2.0  # s
 MAX_LINE = 60_000  # bytes; the server takes 64 KB
 REFUSED = ("no worker takes", "busy")  # how a confirmation of our server begins that is none
 ANSWERS = {"isprime": "{} is ", "gcd": "gcd for {} {} is "}  # by the first word of the line
-COMMANDS = "commands: isprime N, gcd A B, anything else that a worker takes, help, exit"
 
 
 class Answers(threading.Thread):
@@ -68,8 +62,8 @@ class Answers(threading.Thread):
                         self.note(recv_monitor_message(monitor)["event"])
                     if socket in ready:
                         self.receive(socket.recv().decode("utf-8", "replace"))
-            except BrokenPipeError:  # nobody reads what we print
-                os.kill(os.getpid(), signal.SIGTERM)
+            except OSError as error:  # of our output
+                os._exit(cli.unwritten(error))
 
     def note(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -79,7 +73,7 @@ class Answers(threading.Thread):
             self.connected.clear()
 
     def receive(self, answer: str) -> None:
-        self.show(printable(answer))
+        self.show(cli.printable(answer))
         if self.line and is_answer(answer, self.line):
             self.answered.set()
 
@@ -106,19 +100,24 @@ def is_answer(answer: str, line: str) -> bool:
     return answer.startswith(line) and not (rest[:1].isalnum() or rest[:1] in ("+", "-"))
 
 
-class Client(cmd.Cmd):
-    """The prompt."""
+class Client(shell.Shell):
+    """The prompt: every line that is not one of the shell's own goes to the server."""
+
+    commands = {
+        "isprime N": "isprime 15492781",
+        "gcd A B": "gcd 1071 462",
+        "anything else that a worker takes": "foo bar",
+    }
 
     def __init__(self, context: zmq.Context, host: str, inputs: int, outputs: int, terminal: bool):
-        super().__init__()
+        super().__init__(terminal)
         self.context = context
-        self.terminal = terminal
-        self.prompt = "> " if terminal else ""
-        self.typing = False
-        self.printing = threading.Lock()
-        self.server = sockets.join_address(host, inputs)
-        self.answers = Answers(context, f"tcp://{sockets.join_address(host, outputs)}", self.show)
+        self.server = cli.join_address(host, inputs)
+        self.answers = Answers(context, f"tcp://{cli.join_address(host, outputs)}", self.show)
         self.requests = self.open_requests()
+
+    def names(self) -> list[str]:
+        return ["isprime", "gcd", "help", "exit"]
 
     def open_requests(self) -> zmq.Socket:
         """Return a socket for lines, for the present connection on which answers come.
@@ -134,87 +133,57 @@ class Client(cmd.Cmd):
         self.requests.close()
         self.requests = self.open_requests()
 
-    def preloop(self) -> None:
+    def run(self, lines: list[str] | None = None) -> int:
         self.answers.start()
         if not self.answers.connected.wait(CONNECT_TIMEOUT):
             self.show(f"The server {self.server} is not reachable")
-        self.typing = self.terminal
+        return super().run(lines)
 
-    def precmd(self, line: str) -> str:
-        self.typing = False
-        return line
+    def default(self, line: str) -> None:
+        if reason := self.ask(line):
+            self.fail(reason)
 
-    def postcmd(self, stop: bool, line: str) -> bool:
-        self.typing = self.terminal
-        return stop
-
-    def onecmd(self, line: str) -> bool:
-        line = line.strip()
-        if line == "EOF" and self.terminal:  # the name that cmd gives to the end of the input
-            print()  # nobody has pressed Enter
-        if line in ("exit", "quit", "EOF"):
-            return True
-        if line in ("help", "?"):
-            self.show(COMMANDS)
-        elif line:
-            self.ask(line)
-        return False
-
-    def ask(self, line: str) -> None:
+    def ask(self, line: str) -> str | None:
         """Send a line; return when its answer is printed, or else why there is none."""
         if len(line.encode()) > MAX_LINE:
-            return self.show(f"The line is longer than {MAX_LINE} bytes")
+            return f"The line is longer than {MAX_LINE} bytes"
         if not self.answers.connected.wait(RECONNECT_TIMEOUT):
-            return self.show(f"The server {self.server} is not reachable")
+            return f"The server {self.server} is not reachable"
         if self.connection != self.answers.connections:
             self.reopen()
         self.answers.expect(line)
         self.requests.send_string(line)
         if not self.requests.poll(CONFIRM_TIMEOUT * 1000):
             self.reopen()  # without the line, which must not arrive when nothing awaits its answer
-            return self.show(f"The server {self.server} does not confirm: {line}")
+            return f"The server {self.server} does not confirm: {cli.printable(line)}"
         confirmation = self.requests.recv().decode("utf-8", "replace")
         if confirmation.startswith(REFUSED):
-            return self.show(printable(f"{line}: {confirmation}"))
+            return cli.printable(f"{line}: {confirmation}")
         if not self.answers.answered.wait(ANSWER_TIMEOUT):
-            return self.show(f"No answer within {ANSWER_TIMEOUT:g} s to: {printable(line)}")
-
-    def show(self, text: str) -> None:
-        """Print a line, above the prompt and what is being typed there."""
-        with self.printing:
-            if not self.typing:
-                print(text, flush=True)
-                return
-            typed = readline.get_line_buffer() if readline else ""
-            print(f"\r\033[K{text}\n{self.prompt}{typed}", end="", flush=True)
-
-    def completenames(self, text: str, *ignored) -> list[str]:
-        return [name for name in ("isprime ", "gcd ", "help", "exit") if name.startswith(text)]
+            return f"No answer within {ANSWER_TIMEOUT:g} s to: {cli.printable(line)}"
+        return None
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Send lines to the workers behind a server and print their answers.",
-        epilog="example: python3 client.py 5555 5556",
+    parser = cli.parser(
+        "Send lines to the workers behind a server and print their answers.", "5555 5556"
     )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     for name in ("client_inputs", "client_outputs"):
-        parser.add_argument(name, type=sockets.parse_port, help="port of the server")
-    parser.add_argument(
-        "--host", type=sockets.parse_host, default="127.0.0.1", help="where the server is"
-    )
+        parser.add_argument(name, type=cli.parse_port, help="port of the server")
+    parser.add_argument("--host", type=cli.parse_host, default="127.0.0.1", help=sockets.HOST_HELP)
+    shell.add_commands(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     context = sockets.open_context(args.host)
-    with process.console() as terminal:
+    with shell.console() as terminal:
         client = Client(context, args.host, args.client_inputs, args.client_outputs, terminal)
-        client.cmdloop()
+        status = client.run(args.commands)
     client.requests.close()
     context.term()
-    return 0
+    return status
 
 
 if __name__ == "__main__":

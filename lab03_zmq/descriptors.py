@@ -10,23 +10,11 @@ import socket
 import threading
 from typing import NoReturn
 
-import process  # noqa: F401  (before all other packages)
-
-# isort: split
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 MAX_OPEN = 10_000  # file descriptors, if the system gives as many
 SPARE = 16  # of them
-
-
-def allow_open_files(count: int) -> None:
-    """Ask for so many file descriptors, where a process gets fewer (macOS: 256)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        count = min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def keep_spare(bound: list[zmq.Socket]) -> None:

@@ -3,6 +3,11 @@
 The ports are the server's worker_inputs and worker_outputs.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import sys
 
 import worker

@@ -10,15 +10,17 @@ with the envelopes in our own hands: after a malformed message from a client tha
 would lose the next confirmation.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
 import heapq
 import sys
 import time
 from typing import NoReturn
 
-import process  # before all other packages
-
-# isort: split
 import descriptors
 import sockets
 import zmq
@@ -144,39 +146,35 @@ class Broker:
 
 def bind(socket: zmq.Socket, port: int, host: str) -> str:
     """Bind a socket and return the real "host:port"; raise OSError if it cannot be had."""
-    address = sockets.join_address(host, port)
     try:
-        socket.bind(f"tcp://{address}")
+        socket.bind(f"tcp://{cli.join_address(host, port)}")
     except zmq.ZMQError as error:
-        raise OSError(f"cannot listen on {address}: {error}") from error
+        raise OSError(cli.cannot_listen(host, port, error)) from error
     return socket.last_endpoint.decode().removeprefix("tcp://")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Route lines from clients to workers and answers back.",
-        epilog="example: python3 server.py 5555 5556 5557 5558",
+    parser = cli.parser(
+        "Route lines from clients to workers and answers back.", "5555 5556 5557 5558"
     )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     for name in NAMES:
-        parser.add_argument(name, type=sockets.parse_port, help="port; 0 picks a free one")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+        parser.add_argument(name, type=cli.parse_port, help="port to listen on; 0 picks a free one")
+    parser.add_argument("--host", type=cli.parse_host, default="127.0.0.1", help=cli.HOST_HELP)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    process.end_on_signal()
-    descriptors.allow_open_files(descriptors.MAX_OPEN)
+    cli.end_on_signal()
+    cli.allow_open_files(descriptors.MAX_OPEN)
     context = sockets.open_context(args.host)
     try:
         broker = Broker(context, args.host, [getattr(args, name) for name in NAMES])
     except OSError as error:
-        print(f"server.py: {error}", file=sys.stderr)
         context.destroy(linger=0)
-        return 1
+        return cli.complain(str(error))
     named = map(" ".join, zip(NAMES, broker.addresses, strict=True))
-    process.say("Listening on " + ", ".join(named))
+    cli.say("Listening on " + ", ".join(named))
     broker.run()
 
 

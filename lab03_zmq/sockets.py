@@ -1,13 +1,8 @@
-"""What the sockets of all parts have in common: limits, heartbeats, ports and hosts."""
+"""What the sockets of all parts have in common: limits and heartbeats."""
 
-import argparse
-import re
-
-import process  # noqa: F401  (before all other packages)
-
-# isort: split
 import zmq
 
+HOST_HELP = "where the server is (default: %(default)s)"
 MAX_LINE = 1 << 16  # bytes, of a line and of a subscription
 MAX_ANSWER = 1 << 17  # bytes; a worker may repeat the line in its answer
 HIGH_WATER_MARK = 1000  # messages that wait for one peer; zmq has as many again on their way
@@ -40,23 +35,3 @@ def open_context(host: str) -> zmq.Context:
         context.setsockopt(option, value)
     context.setsockopt(zmq.IPV6, ":" in host)
     return context
-
-
-def join_address(host: str, port: int) -> str:
-    """Return "host:port", with brackets around an IPv6 host."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def parse_port(text: str) -> int:
-    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
-    return int(text)
-
-
-def parse_host(text: str) -> str:
-    """Return the host, "[::1]" without brackets; raise ArgumentTypeError if it cannot be one."""
-    host = text.removeprefix("[").removesuffix("]")
-    if not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
-        raise argparse.ArgumentTypeError(f"expected a host, not {text!r}")
-    return host

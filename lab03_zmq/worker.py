@@ -10,16 +10,12 @@ wait behind them, and after some seconds the connection would count as dead.
 """
 
 import argparse
-import os
 import re
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-import process  # before all other packages
-
-# isort: split
+import cli
 import sockets
 import zmq
 
@@ -61,17 +57,17 @@ class Worker:
         self.task = task
         self.outputs = context.socket(zmq.XPUB)
         self.outputs.setsockopt(zmq.XPUB_NODROP, 1)  # a send waits at the high-water mark
-        self.outputs_address = sockets.join_address(host, outputs)
+        self.outputs_address = cli.join_address(host, outputs)
         self.subscribed = False  # the server, to our answers
         self.inputs = context.socket(zmq.SUB)
-        self.inputs_address = sockets.join_address(host, inputs)
+        self.inputs_address = cli.join_address(host, inputs)
         self.backlog: deque[str] = deque()
 
     def connect(self) -> None:
         """Return when the server hears us and we hear the server, however long that takes."""
         self.outputs.connect(f"tcp://{self.outputs_address}")
         if not self.outputs.poll(ALONE):
-            print(f"waiting for a server at {self.outputs_address}", file=sys.stderr, flush=True)
+            cli.complain(f"waiting for a server at {self.outputs_address}")
         self.wait_for_server()
         self.inputs.subscribe(self.task.keyword)
         monitor = self.inputs.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -108,24 +104,18 @@ class Worker:
 
 
 def parse_args(argv: list[str] | None, usage: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=f"Answer lines of the form: {usage}",
-        epilog=f"example: python3 {os.path.basename(sys.argv[0])} 5557 5558",
-    )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser = cli.parser(f"Answer lines of the form: {usage}", "5557 5558")
     for name in ("worker_inputs", "worker_outputs"):
-        parser.add_argument(name, type=sockets.parse_port, help="port of the server")
-    parser.add_argument(
-        "--host", type=sockets.parse_host, default="127.0.0.1", help="where the server is"
-    )
+        parser.add_argument(name, type=cli.parse_port, help="port of the server")
+    parser.add_argument("--host", type=cli.parse_host, default="127.0.0.1", help=sockets.HOST_HELP)
     return parser.parse_args(argv)
 
 
 def main(task: Task, argv: list[str] | None) -> NoReturn:
     args = parse_args(argv, task.usage)
-    process.end_on_signal()
+    cli.end_on_signal()
     context = sockets.open_context(args.host)
     worker = Worker(task, context, args.host, args.worker_inputs, args.worker_outputs)
     worker.connect()
-    process.say(f"Ready for {task.usage}")
+    cli.say(f"Ready for {task.usage}")
     worker.run()

@@ -3,9 +3,12 @@
 Commands: reverse <text>, split <text>, isprime <numbers>, help, exit.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
-import cmd
-import contextlib
 import math
 import re
 import sys
@@ -14,16 +17,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-import process  # before all other packages
-
-# isort: split
 import rpc
+import shell
 from google.protobuf import text_format
-from process import printable
 from rpc import grpc
-
-with contextlib.suppress(ImportError):  # line editing and history, where the system has it
-    import readline  # noqa: F401
 
 messages, services = rpc.compile_proto("service.proto")
 
@@ -36,23 +33,27 @@ ATTEMPTS = 3
 RETRY_INTERVAL = 0.1  # s
 INT64 = range(-(2**63), 2**63)
 INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
-COMMANDS = "commands: reverse <text>, split <text>, isprime <numbers>, help, exit"
 
 
-class Client(cmd.Cmd):
+class Client(shell.Shell):
     """The prompt."""
 
+    commands = {
+        "reverse <text>": "reverse Hello there!",
+        "split <text>": "split Hello there!",
+        "isprime <numbers>": "isprime 2 10 5555 14567",
+    }
+
     def __init__(self, address: str, channel: grpc.Channel, terminal: bool):
-        super().__init__()
+        super().__init__(terminal)
         self.address = address
         self.stub = services.TextToolsStub(channel)
-        self.prompt = "> " if terminal else ""
 
-    def onecmd(self, line: str) -> bool:
+    def obey(self, line: str) -> bool:
         try:
-            return bool(super().onecmd(line.strip()))
+            return super().obey(line)
         except grpc.RpcError as error:
-            print(describe(error, self.address))
+            self.fail(describe(error, self.address))
         return False
 
     def do_reverse(self, text: str) -> None:
@@ -66,13 +67,13 @@ class Client(cmd.Cmd):
         """Call a function and print the reply."""
         # The reply is about as long as the request.
         timeout = CALL_TIMEOUT + 2 * request.ByteSize() / SLOWEST_LINK
-        print(format_reply(persist(lambda: method(request, timeout=timeout))))
+        self.show(format_reply(persist(lambda: method(request, timeout=timeout))))
 
     def do_isprime(self, text: str) -> None:
         words = text.split()
         for word in words:
             if not INTEGER.fullmatch(word) or int(word) not in INT64:
-                return print(f"Not a 64-bit integer: {word}")
+                return self.fail(f"Not a 64-bit integer: {cli.printable(word)}")
         unanswered = deque(map(int, words))
         persist(lambda: self.ask(unanswered))
 
@@ -81,32 +82,9 @@ class Client(cmd.Cmd):
         requests = [messages.IsPrimeRequest(num=num) for num in unanswered]
         longest = CALL_TIMEOUT * (len(requests) + 1)  # if each answer takes all its time
         for reply in unless_silent(self.stub.isprime(iter(requests), timeout=longest)):
-            print(printable(reply.text))
+            self.show(cli.printable(reply.text))
             if unanswered:
                 unanswered.popleft()
-
-    def do_exit(self, text: str) -> bool:
-        return True
-
-    do_quit = do_exit
-
-    def do_EOF(self, text: str) -> bool:  # the name that cmd gives to the end of the input
-        if self.prompt:
-            print()  # nobody has pressed Enter
-        return True
-
-    def do_help(self, text: str) -> None:
-        print(COMMANDS)
-
-    def default(self, line: str) -> None:
-        print(f"Unknown command; {COMMANDS}")
-
-    def emptyline(self) -> None:
-        pass
-
-    def completenames(self, text: str, *ignored) -> list[str]:
-        names = ("reverse ", "split ", "isprime ", "help", "exit")
-        return [name for name in names if name.startswith(text)]
 
 
 def persist(call: Callable):
@@ -170,25 +148,21 @@ def describe(error: grpc.RpcError, address: str) -> str:
         return f"The server {address} does not answer"
     if "larger than max" in details:
         return "Too long: a text and its answer may have 4 MB each"
-    return printable(f"{error.code().name}: {' '.join(details.split())}")
+    return cli.printable(f"{error.code().name}: {' '.join(details.split())}")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Call the text and prime functions of a gRPC server.",
-        epilog="example: python3 client.py 127.0.0.1:5555",
-    )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
-    parser.add_argument("server", type=rpc.parse_address, help="host:port of the server")
+    parser = cli.parser("Call the text and prime functions of a gRPC server.", "127.0.0.1:5555")
+    parser.add_argument("server", type=cli.parse_address, help="host:port of the server")
+    shell.add_commands(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    address = rpc.join_address(*args.server)
-    with process.console("Shutting down") as terminal, rpc.open_channel(address) as channel:
-        Client(address, channel, terminal).cmdloop()
-    return 0
+    address = cli.join_address(*args.server)
+    with shell.console("Shutting down") as terminal, rpc.open_channel(address) as channel:
+        return Client(address, channel, terminal).run(args.commands)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,17 @@
 The functions are described in service.proto.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import process
 import rpc
 from primes import is_prime
 from rpc import grpc
@@ -40,13 +44,9 @@ class TextTools(services.TextToolsServicer):
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Serve text and prime functions over gRPC.",
-        epilog="example: python3 server.py 5555",
-    )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
-    parser.add_argument("port", type=rpc.parse_port, help="to listen on; 0 picks a free one")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    parser = cli.parser("Serve text and prime functions over gRPC.", "5555")
+    parser.add_argument("port", type=cli.parse_port, help="to listen on; 0 picks a free one")
+    parser.add_argument("--host", type=cli.parse_host, default="127.0.0.1", help=cli.HOST_HELP)
     return parser.parse_args(argv)
 
 
@@ -61,12 +61,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         port = rpc.bind(server, args.host, args.port)
     except OSError as error:
-        print(f"server.py: {error}", file=sys.stderr)
-        return 1
+        return cli.complain(str(error))
     server.start()
-    process.say(f"Listening on {rpc.join_address(args.host, port)}")
-    signal.sigwait(process.STOP_SIGNALS)
-    process.say("Shutting down")
+    cli.say(f"Listening on {cli.join_address(args.host, port)}")
+    signal.sigwait(cli.STOP_SIGNALS)
+    cli.say("Shutting down")
     server.stop(grace=None).wait(STOP_TIMEOUT)
     return 0
 

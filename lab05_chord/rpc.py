@@ -4,7 +4,6 @@ This file stands in lab04_grpc, lab05_chord and lab06_raft alike, so that each f
 a test keeps the copies identical.
 """
 
-import argparse
 import contextlib
 import os
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc  # noqa: E402
+from cli import cannot_listen, join_address, parse_address, parse_port  # noqa: E402, F401
 from google.protobuf import descriptor_pb2  # noqa: E402, F401  (imports all a compiled .proto does)
 from grpc_tools import protoc  # noqa: E402
 
@@ -57,37 +57,18 @@ def compile_proto(filename: str) -> tuple:
     The compiler goes first among the importers, so that no `*_pb2.py` generated earlier is taken
     for it, and searches "." alone, because grpc_tools accepts only ASCII paths.
     """
-    importers, path, cwd = sys.meta_path[:], sys.path[:], os.getcwd()
+    importers, path = sys.meta_path[:], sys.path[:]
+    cwd = os.open(".", os.O_RDONLY)  # the way back, also into a folder that has been deleted
     sys.meta_path.sort(key=lambda importer: not isinstance(importer, protoc.ProtoFinder))
     sys.path[:] = ["."]
     os.chdir(Path(__file__).parent)
     try:
         return grpc.protos_and_services(filename)
     finally:
-        os.chdir(cwd)
+        os.fchdir(cwd)
+        os.close(cwd)
         sys.path[:] = path
         sys.meta_path[:] = importers
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Split "host:port" ("[::1]:port" for IPv6); raise ArgumentTypeError if it is not that."""
-    host, _, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not host or (":" in host and not bracketed):
-        raise argparse.ArgumentTypeError(f"expected host:port, not {text!r}")
-    return host.strip("[]"), parse_port(port)
-
-
-def parse_port(text: str) -> int:
-    """Return the port number in `text`, 0 to 65535; raise ArgumentTypeError if it is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"expected a port number, not {text!r}")
-    return int(text)
-
-
-def join_address(host: str, port: int) -> str:
-    """Return "host:port", with brackets around an IPv6 host."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def open_channel(address: str) -> grpc.Channel:
@@ -108,9 +89,8 @@ def bind(server: grpc.Server, host: str, port: int) -> int:
     try:
         for address in own_addresses(host):
             bound = bind_address(server, address, bound)
-    except (OSError, UnicodeError) as error:  # UnicodeError: of a host name
-        cause = getattr(error, "strerror", None) or error
-        raise OSError(f"cannot listen on {join_address(host, port)}: {cause}") from None
+    except (OSError, UnicodeError) as error:
+        raise OSError(cannot_listen(host, port, error)) from None
     return bound
 
 

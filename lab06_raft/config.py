@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-import rpc
+import cli
 
 
 def read_config(path: Path) -> dict[int, tuple[str, int]]:
@@ -17,13 +17,13 @@ def read_config(path: Path) -> dict[int, tuple[str, int]]:
             continue
         try:
             node_id, host, port = words
-            member, address = parse_id(node_id), (host.strip("[]"), rpc.parse_port(port))
+            member, address = parse_id(node_id), (host.strip("[]"), cli.parse_port(port))
         except (ValueError, argparse.ArgumentTypeError):
             raise ValueError(f"{path}:{number}: not `id address port`: {line.strip()}") from None
         if member in members:
             raise ValueError(f"{path}:{number}: id {member} is there twice")
         if address in members.values():
-            raise ValueError(f"{path}:{number}: {rpc.join_address(*address)} is there twice")
+            raise ValueError(f"{path}:{number}: {cli.join_address(*address)} is there twice")
         members[member] = address
     return members
 

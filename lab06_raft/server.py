@@ -7,6 +7,11 @@ usage: server.py [-h] [--config FILE] [--data-dir DIR] id
 The algorithm is in raft.py; node.py drives it; here is what others see of it: RPCs and lines.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
 import asyncio
 import os
@@ -19,7 +24,6 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import process
 import protocol
 import rpc
 from config import find_config, parse_id, read_config
@@ -242,7 +246,7 @@ def _new_timeout() -> float:
 async def serve(args: argparse.Namespace, printer: Printer) -> None:
     """Run the server until a stop signal comes; raise OSError or StorageError if it cannot."""
     host, port = args.members[args.id]
-    addresses = {member: rpc.join_address(*args.members[member]) for member in args.members}
+    addresses = {member: cli.join_address(*args.members[member]) for member in args.members}
     server = grpc.aio.server(options=[*SERVER_OPTIONS.items()])
     port = rpc.bind(server, host, port)
     store = Disk(args.data_dir, args.id, addresses) if args.data_dir else Memory()
@@ -253,19 +257,14 @@ async def serve(args: argparse.Namespace, printer: Printer) -> None:
     node = Node(raft, others, store.save, saver, printer.announce)
     services.add_RaftServicer_to_server(RaftServicer(node, addresses, printer), server)
     await server.start()
-    printer.print(f"The server starts at {rpc.join_address(host, port)}")
+    printer.print(f"The server starts at {cli.join_address(host, port)}")
     node.start()
-    await asyncio.to_thread(signal.sigwait, process.STOP_SIGNALS)
+    await asyncio.to_thread(signal.sigwait, cli.STOP_SIGNALS)
     await server.stop(0)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="server.py",
-        description="One server of a Raft cluster.",
-        epilog="example: python3 server.py 0",
-    )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser = cli.parser("One server of a Raft cluster.", "0")
     parser.add_argument("id", type=parse_id, help="its id in config.conf, such as 0")
     parser.add_argument(
         "--config",
@@ -296,11 +295,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         asyncio.run(serve(args, printer))
     except OSError as error:
-        print(f"server.py: {error}", file=sys.stderr)
-        return 1
+        return cli.complain(str(error))
     except StorageError as error:
-        print(f"server.py: {args.data_dir}: {error}", file=sys.stderr)
-        return 1
+        return cli.complain(f"{args.data_dir}: {error}")
     finally:
         printer.close()
     return 0

@@ -199,6 +199,7 @@ class Script:
         key, _, value = MARK.partition("=")
         environment = {**os.environ, key: value}
         environment.pop("PYTHONUNBUFFERED", None)  # would hide that a script does not flush
+        environment["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / "labs-test-state")
         environment |= env or {}
         if tty:
             master, slave = os.openpty()

@@ -12,7 +12,7 @@ from tests.harness import ROOT, load
 prime, gcd, client, server = (
     load(ROOT / f"lab03_zmq/{name}.py") for name in ("prime", "gcd", "client", "server")
 )
-worker, sockets = gcd.worker, gcd.worker.sockets
+worker = gcd.worker
 # White space, quotes, what ends or controls things, digits that are none, and more than one plane.
 ALPHABET = " \t\r\x0b\0\x1b\x7f\x85\u2003\u200b\"'\\%{}[]:+-_.#!?azAZ019é日٣\ufffd\U0001f600"
 few = settings(max_examples=100, derandomize=True, deadline=None, database=None)
@@ -51,7 +51,7 @@ def test_isprime_answers_an_integer_whatever_white_space_is_around_it(number, sp
 @few
 @given(st.binary(max_size=40))
 def test_what_the_client_prints_is_printable_whatever_the_bytes(data):
-    assert client.process.printable(data.decode("utf-8", "replace")).isprintable()
+    assert client.cli.printable(data.decode("utf-8", "replace")).isprintable()
 
 
 @few
@@ -142,13 +142,3 @@ def test_the_server_confirms_every_message_that_has_an_envelope(frames, notices,
     assert confirmations == [taken] * done
     envelope = [b"client", *frames[:body]]
     assert [sent[: body + 1] for sent in broker.client_inputs] == [envelope] * done
-
-
-@few
-@given(st.text(ALPHABET, max_size=8))
-def test_a_port_is_a_number_up_to_65535_or_an_argument_error(text):
-    try:
-        port = sockets.parse_port(text)
-    except sockets.argparse.ArgumentTypeError:
-        return
-    assert 0 <= port <= 65535 and int(text) == port

@@ -147,8 +147,8 @@ OUTPUTS = [
     ("", ""),
     ("   ", ""),
     ("help", COMMANDS + "\n"),
-    ("reverze abc", f"Unknown command; {COMMANDS}\n"),
-    ("!ls", f"Unknown command; {COMMANDS}\n"),
+    ("reverze abc", f"Unknown command: reverze; {COMMANDS}\n"),
+    ("!ls", f"Unknown command: !ls; {COMMANDS}\n"),
 ]
 
 

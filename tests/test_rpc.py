@@ -174,7 +174,8 @@ def test_one_address_of_two_is_a_taken_port(two_localhosts, spawn, labs, tmp_pat
         server = listen_on_localhost(spawn, labs, tmp_path, script, interpreter)
         assert server.wait() == 1
     name = script.rpartition("/")[2]
-    assert server.err == f"{name}: cannot listen on localhost:{PORT}: Address already in use\n"
+    problem = f"{name}: cannot listen on localhost:{PORT}: Address already in use"
+    assert server.err.startswith(problem) and server.err.count("\n") == 1
     assert server.out == ""
 
 

@@ -36,7 +36,7 @@ def test_exit_and_quit_both_end_a_client(spawn, script, word):
 @settings(derandomize=True, database=None, deadline=None, max_examples=200)
 @given(st.text())
 def test_printable_text_stays_and_all_else_is_escaped(text):
-    shown = load(ROOT / "lab04_grpc/process.py").printable(text)
+    shown = load(ROOT / "lab04_grpc/cli.py").printable(text)
     assert shown.isprintable()
     assert shown == text or not text.isprintable()
 

@@ -7,7 +7,7 @@ TESTS = ["tests/test_terminal.py", "tests/test_lab04_scripts.py", "tests/test_rp
 RPC = "lab04_grpc/rpc.py"
 SERVER = "lab04_grpc/server.py"
 CLIENT = "lab04_grpc/client.py"
-PROCESS = "lab04_grpc/process.py"
+SHELL = "lab04_grpc/shell.py"
 
 MUTANTS = [
     # --- Channels and servers ---
@@ -73,9 +73,7 @@ MUTANTS = [
         "                pass\n",
     ),
     Mutant("a long text has no more time", CLIENT, " + 2 * request.ByteSize() / SLOWEST_LINK", ""),
-    Mutant(
-        "answers reach the terminal", CLIENT, "print(printable(reply.text))", "print(reply.text)"
-    ),
+    Mutant("answers reach the terminal", CLIENT, "cli.printable(reply.text)", "reply.text"),
     Mutant("replies reach the terminal", CLIENT, "else octal(c)", "else c"),
-    Mutant("a byte order mark is text", PROCESS, 'encoding = "utf-8-sig"', 'encoding = "utf-8"'),
+    Mutant("a byte order mark is text", SHELL, 'encoding = "utf-8-sig"', 'encoding = "utf-8"'),
 ]

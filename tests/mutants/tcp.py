@@ -97,12 +97,12 @@ MUTANTS = [
         "                self.close(key.data)\n",
         "                pass\n",
     ),
-    Mutant("descriptors stay few", SERVER, "    allow_open_files(MAX_OPEN_FILES)\n", ""),
+    Mutant("descriptors stay few", SERVER, "    cli.allow_open_files(MAX_OPEN_FILES)\n", ""),
     Mutant(
-        "signals come when they want",
+        "no signal ends it",
         SERVER,
-        "    signal.set_wakeup_fd(waker.fileno())",
-        "    waker.fileno()",
+        "    cli.on_signal(waker.close)",
+        "    cli.on_signal(bool)",
     ),
     Mutant(
         "the server takes localhost as it comes",

@@ -1,0 +1,242 @@
+"""Command line, standard files and signals of every script; the standard library only.
+
+This file stands in all lab folders alike, so that each folder runs alone; a test keeps the copies
+identical. A script calls start() before its other imports, which take long. So what takes long is
+imported here where it is used, and importing this file changes nothing.
+"""
+
+from __future__ import annotations  # an older Python gets as far as start()
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+OLDEST_PYTHON = (3, 10)
+PACKAGES = {"zmq": "pyzmq", "grpc": "grpcio", "grpc_tools": "grpcio-tools", "google": "protobuf"}
+HOST_HELP = "0.0.0.0 lets other machines in (default: %(default)s)"
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+    STOP_SIGNALS.add(signal.SIGHUP)
+
+
+# --- The start ---
+
+
+def start() -> None:
+    """Hold the stop signals back, open closed standard files, explain a missing package.
+
+    The signals stay blocked in every thread, and one place waits for them: an exception out of a
+    handler would be lost in some imports, and inside readline until the next key.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    if sys.version_info < OLDEST_PYTHON:
+        oldest, found = (".".join(map(str, v[:2])) for v in (OLDEST_PYTHON, sys.version_info))
+        sys.exit(f"{script()}: needs Python {oldest} or later, not {found} ({sys.executable})")
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    sys.stdout.reconfigure(errors="replace", line_buffering=True)
+    sys.excepthook = explain
+
+
+def script() -> str:
+    """Return the name of the running script."""
+    return os.path.basename(sys.argv[0])
+
+
+def explain(kind: type, error: BaseException, traceback) -> None:
+    """Say in one line that a package is missing; leave any other exception to Python."""
+    package = PACKAGES.get((getattr(error, "name", None) or "").partition(".")[0])
+    if not (package and issubclass(kind, ModuleNotFoundError)):
+        return sys.__excepthook__(kind, error, traceback)
+    complain(
+        f"the Python package {package} is missing: `make venv` in the project's folder and "
+        f"`. .venv/bin/activate`, or in a virtual environment `python3 -m pip install {package}`"
+    )
+
+
+# --- Arguments ---
+
+
+def parser(description: str, example: str):
+    """Return an ArgumentParser with one-line errors and an example: the script's arguments."""
+    import argparse
+
+    made = argparse.ArgumentParser(
+        description=description, epilog=f"example: python3 {script()} {example}".rstrip()
+    )
+    made.print_help = lambda file=None: show(made.format_help().rstrip())
+    made.error = lambda message: made.exit(2, f"{made.prog}: {message}\n")
+    return made
+
+
+def refuse(expected: str, text: str):
+    """Return the exception that tells argparse what an argument has to be."""
+    import argparse
+
+    return argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+
+
+def number(lowest: int, highest: int, what: str = "a number") -> Callable[[str], int]:
+    """Return a function that reads an integer of a range, or raises ArgumentTypeError."""
+
+    def parse(text: str) -> int:
+        digits = text.isascii() and text.isdigit() and len(text) <= len(str(highest))
+        if digits and lowest <= int(text) <= highest:
+            return int(text)
+        raise refuse(f"{what} from {lowest} to {highest}", text)
+
+    return parse
+
+
+parse_port = number(0, 65535, "a port number")
+
+
+def parse_host(text: str) -> str:
+    """Return a host without the brackets of "[::1]"; raise ArgumentTypeError if it is none."""
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not host or not host.isprintable() or set(host) & set("[] /"):
+        raise refuse("a host such as 127.0.0.1, localhost or ::1", text)
+    return host
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split "host:port" ("[::1]:port" for IPv6); raise ArgumentTypeError if it is not that."""
+    host, _, port = text.rpartition(":")
+    if not host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
+        raise refuse("host:port, such as 127.0.0.1:5000 or [::1]:5000", text)
+    return parse_host(host), parse_port(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """Return "host:port", with brackets around an IPv6 host."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# --- Files and output ---
+
+
+def allow_open_files(count: int) -> None:
+    """Ask for so many file descriptors, where a process gets fewer (macOS: 256)."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        count = min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def say(line: str, stream: str = "stdout") -> None:
+    """Write a line to sys.stdout or sys.stderr, if its reader takes it now; else drop it."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: it has no descriptor
+        file = getattr(sys, stream)
+        if select.select([], [file], [], 0)[1]:
+            os.write(file.fileno(), f"{line}\n".encode(errors="backslashreplace"))
+
+
+def complain(reason: str, status: int = 1) -> int:
+    """Write "<script>: <reason>" to stderr; return the exit status."""
+    say(f"{script()}: {reason}", "stderr")
+    return status
+
+
+def cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> str:
+    """Return one line about an address that cannot be had. UnicodeError: of a host name."""
+    import errno
+
+    code = getattr(error, "errno", None)
+    # A package's own text may say more than the system's; a resolver has codes of its own.
+    reason = os.strerror(code) if code in errno.errorcode else getattr(error, "strerror", error)
+    hint = " (stop what listens there, or choose another)" if code == errno.EADDRINUSE else ""
+    return f"cannot listen on {join_address(host, port)}: {reason or error}{hint}"
+
+
+def printable(text: str) -> str:
+    """Return one line of text with all characters escaped that could control a terminal.
+
+    For whatever a peer has sent.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextlib.contextmanager
+def output() -> Iterator[None]:
+    """Write results in it; they are dropped without a reader, a full disk is a line and exit 1."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered goes there
+        if status := unwritten(error):
+            sys.exit(status)
+
+
+def show(line: str) -> None:
+    """Write a line to stdout, see output()."""
+    with output():
+        print(line)
+
+
+def unwritten(error: OSError) -> int:
+    """Say why output cannot be written; return the exit status: 0 if only its reader has gone."""
+    if isinstance(error, BrokenPipeError):
+        return 0
+    return complain(f"cannot write: {error.strerror}")
+
+
+# --- Signals ---
+
+
+def on_signal(act: Callable[[], object]) -> None:
+    """Have a thread call `act` when the first stop signal comes; later ones change nothing."""
+    import threading
+
+    def wait() -> None:
+        signal.sigwait(STOP_SIGNALS)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def end_on_signal(*last_words: str, tidy: Callable[[], object] = bool) -> None:
+    """From here on a stop signal ends this process with 0, whatever it is at.
+
+    For processes that keep nothing: no one of their threads is asked. `tidy` comes first.
+    """
+
+    def end() -> None:
+        try:
+            tidy()
+            for line in last_words:
+                say(line)
+        finally:
+            os._exit(0)
+
+    on_signal(end)
+
+
+@contextlib.contextmanager
+def interruptible(reason: str) -> Iterator[None]:
+    """Do in it what a stop signal ends, at once, with a line on stderr and exit status 130."""
+    import threading
+
+    undecided = threading.Lock()  # it is too late for a signal once the block holds it for good
+
+    def end() -> None:
+        with undecided:
+            complain(reason)
+            os._exit(130)
+
+    if signal.sigpending() & STOP_SIGNALS:
+        end()
+    on_signal(end)
+    try:
+        yield
+    finally:
+        undecided.acquire()
