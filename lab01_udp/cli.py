@@ -97,8 +97,10 @@ parse_port = number(0, 65535, "a port number")
 
 def parse_host(text: str) -> str:
     """Return a host without the brackets of "[::1]"; raise ArgumentTypeError if it is none."""
+    import re
+
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if not host or not host.isprintable() or set(host) & set("[] /"):
+    if not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
         raise refuse("a host such as 127.0.0.1, localhost or ::1", text)
     return host
 

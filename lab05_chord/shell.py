@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import cli
 
@@ -41,6 +42,8 @@ def console(goodbye: str = "") -> Iterator[bool]:
     sys.stdin.reconfigure(encoding=encoding, errors="replace")
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     mode = termios.tcgetattr(0) if terminal else None
+    if terminal:  # in every thread that is yet to start; an Editor waits for it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})
 
     def tidy() -> None:
         if terminal and os.tcgetpgrp(0) == os.getpgrp():  # the terminal is ours to set
@@ -143,10 +146,11 @@ class Editor:
         self.names = names
         self.reading = False
         self.waiting: list[str] = []  # texts to be shown above the line
+        self.continued = False  # after a stop
         self.library = None
         with contextlib.suppress(AttributeError, OSError):
             library = ctypes.CDLL(getattr(readline, "__file__", None))
-            library.rl_clear_visible_line, library.rl_forced_update_display  # noqa: B018
+            library.rl_clear_visible_line, library.rl_forced_update_display, library.fflush  # noqa: B018
             self.library = library
         if readline:
             readline.set_completer(self.complete)
@@ -154,8 +158,8 @@ class Editor:
             libedit = "libedit" in (readline.__doc__ or "")
             readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
             self.history = open_history()
-        signal.signal(signal.SIGUSR1, self.show_waiting)
-        signal.signal(signal.SIGCONT, self.resume)
+        signal.signal(signal.SIGUSR1, self.catch_up)
+        threading.Thread(target=self.watch, daemon=True).start()
 
     def read(self) -> str:
         """Return the next line, or "" at the end of the input."""
@@ -188,33 +192,42 @@ class Editor:
 
     def show(self, text: str) -> None:
         """Print a text, from any thread."""
-        if not self.reading:
+        if self.reading:
+            self.waiting.append(text)
+            self.wake()
+        else:
             print(text, flush=True)
-            return
-        self.waiting.append(text)
-        while self.reading and self.waiting:  # a signal just before select() is seen at a key only
+
+    def watch(self) -> NoReturn:
+        """Bring the prompt back whenever Ctrl-Z and `fg` have stopped and continued the client."""
+        while True:
+            signal.sigwait({signal.SIGCONT})
+            self.continued = True
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the main thread catch up; a signal just before it waits for a key is not seen."""
+        while self.reading and (self.waiting or self.continued):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
             time.sleep(REDRAW_INTERVAL)
 
-    def show_waiting(self, signum=None, frame=None) -> None:
+    def catch_up(self, signum, frame) -> None:
         """Print what has come, above the line; in the main thread, while it waits for a key."""
-        if not self.editing():
+        if not self.editing() or os.tcgetpgrp(0) != os.getpgrp():
             return
         texts, self.waiting = self.waiting, []
-        if texts and self.library:
+        if self.library and self.continued:  # a shell has set the terminal meanwhile
+            self.library.rl_cleanup_after_signal()
+            self.library.rl_reset_after_signal()
+        elif self.library and texts:
             self.library.rl_clear_visible_line()
+            self.library.fflush(None)  # before we write
         elif texts:
             texts.insert(0, "")
         self.write("".join(f"{text}\n" for text in texts))
-        self.redraw()
-
-    def resume(self, signum, frame) -> None:
-        """Bring the prompt back after Ctrl-Z and `fg`; a shell has set the terminal meanwhile."""
-        if self.editing() and os.tcgetpgrp(0) == os.getpgrp():
-            if self.library:
-                self.library.rl_cleanup_after_signal()
-                self.library.rl_reset_after_signal()
+        if texts or self.continued:
             self.redraw()
+        self.continued = False
 
     def editing(self) -> bool:
         """Tell whether a line is being edited at this moment."""

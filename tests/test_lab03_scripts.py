@@ -189,7 +189,7 @@ def test_what_others_ask_leaves_the_line_being_typed_on_the_screen(pipeline):
     typing.expect("isprime 1")
     other = pipeline.client()
     other.send("gcd 8 12")
-    typing.expect(r"gcd for 8 12 is 4\n> isprime 1")
+    typing.expect(r"gcd for 8 12 is 4\n\s*> isprime 1")
     typing.write("3\n")
     typing.expect("13 is prime")
 
