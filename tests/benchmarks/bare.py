@@ -262,17 +262,20 @@ def grpc_chain() -> None:
 
 
 @program
-def grpc_fan_out() -> None:
+def grpc_fan_out(size: int) -> None:
     """Call the servers whose addresses a request consists of, all at once; answer after the first.
 
-    What no leader of three can do without: its followers are called at the same time.
+    What no leader of three can do without: its followers are called at the same time, though for
+    one request of `size` only.
     """
     import asyncio
+    import itertools
     from functools import cache
 
     import grpc
 
     messages, services = _text_tools(grpc)
+    numbers = itertools.count()
 
     @cache
     def stub(address: str):
@@ -280,9 +283,10 @@ def grpc_fan_out() -> None:
 
     class FanOut(services.TextToolsServicer):
         async def reverse(self, request, context):
+            addresses = [] if next(numbers) % size else request.text.split()
             calls = [
                 asyncio.ensure_future(stub(address).reverse(messages.ReverseRequest(), timeout=5))
-                for address in request.text.split()
+                for address in addresses
             ]
             if calls:
                 await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
