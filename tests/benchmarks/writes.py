@@ -49,11 +49,11 @@ def writing(memory: Path | None, one: int, many: int) -> Iterator[Row]:
             ETCD: attempt(lambda: ready(etcd_target(stack, memory))),
         }
         alone, together = dict(targets), dict(targets)
+        together[BATCHES] = ready(bare_target(stack, 2, "grpc-fan-out", CLIENTS))
         if memory:
             alone[CALLS] = ready(bare_target(stack, 1, "grpc-chain"))
             alone[FAN_OUT] = ready(bare_target(stack, 2, "grpc-fan-out", 1))
             together[ECHO] = ready(bare_target(stack, 0, "grpc-fan-out", 1))
-            together[BATCHES] = ready(bare_target(stack, 2, "grpc-fan-out", CLIENTS))
         contestants = {n: lambda t=t: p50(t(), one) for n, t in alone.items()}
         goals = [Goal(FAN_OUT, 1.15)] if memory else []
         yield Row(6, f"p50 of a committed write, {place}", "ms", "lower", contestants, goals)
