@@ -4,24 +4,24 @@ import pytest
 
 from tests.sim_raft import Cluster, raft, violation
 
-SEEDS = 400
+SEEDS = 100
 ENOUGH = 5000  # seeds within which a mutant must be found; most take a few dozen
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, 100))
+@pytest.mark.parametrize("first", range(0, SEEDS, 50))
 def test_no_seed_violates_a_property_or_loses_what_was_acknowledged(first):
-    assert [found for seed in range(first, first + 100) if (found := violation(seed))] == []
+    assert [found for seed in range(first, first + 50) if (found := violation(seed))] == []
 
 
 def test_the_seeds_do_see_elections_commits_and_confirmed_reads():
     leaders = acknowledged = 0
-    for seed in range(50):
+    for seed in range(20):
         cluster = Cluster(seed)
         cluster.run()
         leaders += len(cluster.properties.leaders)
         acknowledged += len(cluster.acknowledged)
-    assert leaders > 100
-    assert acknowledged > 500
+    assert leaders > 40
+    assert acknowledged > 200
 
 
 def test_a_seed_replays_to_the_last_event():
