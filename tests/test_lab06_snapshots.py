@@ -203,6 +203,26 @@ def test_heartbeats_go_on_while_a_snapshot_is_under_way():
         assert [type(call.request) for call in it.take_outbox()] == kinds
 
 
+def test_the_log_keeps_what_follows_a_snapshot_under_way_up_to_a_limit():
+    it, calls = leader(snapshot_after=4)
+    answer(it, calls[1])
+    for n in range(4):
+        calls = propose(it, f"{n}")
+        answer(it, calls[-1])
+    it.compact()
+    it.call_lost(it.leadership.followers[1].under_way)
+    it.tick(it.deadline)
+    (sent,) = (c.request for c in it.take_outbox() if hasattr(c.request, "last_included_index"))
+    kept = []
+    for n in range(4, 60):
+        answer(it, propose(it, f"{n}")[-1])
+        it.compact()
+        kept.append(it.log.snapshot_index)
+    assert sent.last_included_index == 5
+    assert kept[:30] == [5] * 30
+    assert kept[-1] > 40
+
+
 def test_a_read_is_confirmed_although_the_entry_that_began_the_term_is_compacted():
     it, calls = leader(snapshot_after=1)
     answer(it, calls[0])
