@@ -23,6 +23,14 @@ messages, services = compile_proto("chord.proto")
 
 # A value may be larger than the 4 MB that gRPC takes by itself.
 ANY_LENGTH = ("grpc.max_receive_message_length", -1)
+# A connection carries its bytes in order, so what is prompt must not share one with what is large:
+# digests and records that are fetched, and every request of more than BULK_SIZE.
+BULK_CALLS = {"digest", "fetch"}
+BULK_SIZE = 64_000  # bytes
+# gRPC closes the connection of a channel that is idle, as one to a node that is gone must be. The
+# next call makes a new one. The channel itself, a small object, goes a little later.
+CONNECTION_IDLE_TIMEOUT = 10.0  # s
+CHANNEL_IDLE_TIMEOUT = 300.0  # s, more than any call takes
 NODE_CALLS = {"route", "digest", "fetch", "replicate", "install", "confirm"}  # else the registry's
 # How many calls of a kind may hold a thread of a server at a time. An operation waits for hops
 # on other nodes, a hop that writes waits for copies on others: if either could take all threads,
@@ -148,7 +156,7 @@ class Threads:
     def __init__(self, joined: Callable[[int, chord.View], None] = lambda id, view: None):
         self.joined = joined
         self._lock = threading.Lock()
-        self._stubs: dict[str, tuple] = {}
+        self.channels = Channels()
         # Enough for all that may gather at a time, so that none waits for another's.
         self._beside = ThreadPoolExecutor(OPERATIONS + ROUTES)
 
@@ -195,9 +203,11 @@ class Threads:
         return Wait(lambda: self._call(address, method, request, timeout))
 
     def _call(self, address: str, method: str, request, timeout: float):
-        stub = self._stub(address)[method in NODE_CALLS]
+        message = to_message(request)
+        bulk = method in BULK_CALLS or message.ByteSize() > BULK_SIZE
+        stub = self.channels.stubs(address, bulk)[method in NODE_CALLS]
         try:
-            reply = getattr(stub, method)(to_message(request), timeout=timeout)
+            reply = getattr(stub, method)(message, timeout=timeout)
         except grpc.RpcError as error:
             refused = "refused" in (error.details() or "").lower()
             raise (values.Refused if refused else values.Unreachable)(address) from None
@@ -209,19 +219,44 @@ class Threads:
     def find_registry(self, address: str, patience: float) -> None:
         """Wait until there is a registry at an address; raise Unreachable if there is none."""
         try:
-            self._stub(address)[0].get_chord_info(
+            self.channels.stubs(address)[0].get_chord_info(
                 messages.Empty(), timeout=patience, wait_for_ready=True
             )
         except grpc.RpcError:
             raise values.Unreachable(address) from None
 
-    def _stub(self, address: str) -> tuple:
-        """Return what calls the registry or node at an address, over a channel that is kept."""
-        if address not in self._stubs:
-            channel = grpc.insecure_channel(address, options=[*CHANNEL_OPTIONS, ANY_LENGTH])
-            stubs = services.RegistryServiceStub(channel), services.NodeServiceStub(channel)
-            self._stubs[address] = stubs
-        return self._stubs[address]
+
+class Channels:
+    """Channels to other processes: one to each for prompt calls, one for bulk."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, bool], tuple] = {}  # (address, bulk) -> channel, its stubs
+        self._used: dict[tuple[str, bool], float] = {}
+
+    def stubs(self, address: str, bulk: bool = False) -> tuple:
+        """Return what calls the registry, and what calls the node, at an address."""
+        place = address, bulk
+        with self._lock:
+            self._used[place] = time.monotonic()
+            if place not in self._open:
+                self._close_idle()
+                channel = self._new(address, bulk)
+                stubs = services.RegistryServiceStub(channel), services.NodeServiceStub(channel)
+                self._open[place] = channel, stubs
+            return self._open[place][1]
+
+    @staticmethod
+    def _new(address: str, bulk: bool) -> grpc.Channel:
+        idle = "grpc.client_idle_timeout_ms", int(CONNECTION_IDLE_TIMEOUT * 1000)
+        own = "grpc.use_local_subchannel_pool", int(bulk)  # else gRPC shares the prompt one's
+        return grpc.insecure_channel(address, options=[*CHANNEL_OPTIONS, ANY_LENGTH, idle, own])
+
+    def _close_idle(self) -> None:
+        oldest = time.monotonic() - CHANNEL_IDLE_TIMEOUT
+        for place in [place for place, used in self._used.items() if used < oldest]:
+            del self._used[place]
+            self._open.pop(place)[0].close()
 
 
 def assigned(id: int, view: chord.View) -> str:

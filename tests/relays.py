@@ -184,6 +184,11 @@ class TcpRelay:
             await gate.wait()
         target.shutdown(socket.SHUT_WR)
 
+    @property
+    def connections(self) -> int:
+        """Return how many connections there are."""
+        return len(self._carriers)
+
     def hold(self) -> None:
         """Pass nothing on from here on; connections, also new ones, look alive and are silent."""
         self._passing.clear()
@@ -207,7 +212,7 @@ class TcpRelay:
         await asyncio.sleep(0)  # so that all carriers have begun, and close what they have
         for carrier in self._carriers:
             carrier.cancel()
-        await asyncio.gather(*self._carriers)
+        await asyncio.gather(*self._carriers, return_exceptions=True)  # some are at their end
 
     def close(self) -> None:
         """Stop and free everything."""
