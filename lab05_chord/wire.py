@@ -27,10 +27,14 @@ ANY_LENGTH = ("grpc.max_receive_message_length", -1)
 # digests and records that are fetched, and every request of more than BULK_SIZE.
 BULK_CALLS = {"digest", "fetch"}
 BULK_SIZE = 64_000  # bytes
-# gRPC closes the connection of a channel that is idle, as one to a node that is gone must be. The
-# next call makes a new one. The channel itself, a small object, goes a little later.
+# gRPC closes the connection of a channel that is idle, as one to a node that is gone must be, and
+# makes another for the next call. The channel itself, a small object, goes a little later.
 CONNECTION_IDLE_TIMEOUT = 10.0  # s
 CHANNEL_IDLE_TIMEOUT = 300.0  # s, more than any call takes
+# A connection that has brought no answer for so long, and now not in time, may have died without a
+# word. Keep-alive would find out after 4 s, when the registry has dropped the node; so a channel
+# with a new connection takes its place.
+ANSWER_TIMEOUT = 0.9  # s, less than place.CALL_TIMEOUT
 NODE_CALLS = {"route", "digest", "fetch", "replicate", "install", "confirm"}  # else the registry's
 # How many calls of a kind may hold a thread of a server at a time. An operation waits for hops
 # on other nodes, a hop that writes waits for copies on others: if either could take all threads,
@@ -205,12 +209,16 @@ class Threads:
     def _call(self, address: str, method: str, request, timeout: float):
         message = to_message(request)
         bulk = method in BULK_CALLS or message.ByteSize() > BULK_SIZE
-        stub = self.channels.stubs(address, bulk)[method in NODE_CALLS]
+        channel = self.channels.to(address, bulk)
+        stub = channel.node if method in NODE_CALLS else channel.registry
         try:
             reply = getattr(stub, method)(message, timeout=timeout)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self.channels.doubt(channel)
             refused = "refused" in (error.details() or "").lower()
             raise (values.Refused if refused else values.Unreachable)(address) from None
+        channel.heard = time.monotonic()
         try:
             return from_message(reply)
         except ValueError as error:  # whoever it is, it is no node or registry
@@ -219,44 +227,61 @@ class Threads:
     def find_registry(self, address: str, patience: float) -> None:
         """Wait until there is a registry at an address; raise Unreachable if there is none."""
         try:
-            self.channels.stubs(address)[0].get_chord_info(
+            self.channels.to(address).registry.get_chord_info(
                 messages.Empty(), timeout=patience, wait_for_ready=True
             )
         except grpc.RpcError:
             raise values.Unreachable(address) from None
 
 
+class Channel:
+    """A channel to a node or the registry, with a connection of its own."""
+
+    def __init__(self, address: str, bulk: bool):
+        idle = "grpc.client_idle_timeout_ms", int(CONNECTION_IDLE_TIMEOUT * 1000)
+        own = "grpc.use_local_subchannel_pool", 1  # else channels to one address share it
+        options = [*CHANNEL_OPTIONS, ANY_LENGTH, idle, own]
+        channel = grpc.insecure_channel(address, options=options)
+        self.close = channel.close
+        self.registry = services.RegistryServiceStub(channel)
+        self.node = services.NodeServiceStub(channel)
+        self.place = address, bulk
+        self.used = self.heard = time.monotonic()
+
+
 class Channels:
-    """Channels to other processes: one to each for prompt calls, one for bulk."""
+    """Channels to all others: one to each for prompt calls, one for bulk."""
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._open: dict[tuple[str, bool], tuple] = {}  # (address, bulk) -> channel, its stubs
-        self._used: dict[tuple[str, bool], float] = {}
+        self._current: dict[tuple[str, bool], Channel] = {}
+        self._open: list[Channel] = []  # these, and those that calls may still wait for
 
-    def stubs(self, address: str, bulk: bool = False) -> tuple:
-        """Return what calls the registry, and what calls the node, at an address."""
-        place = address, bulk
+    def to(self, address: str, bulk: bool = False) -> Channel:
+        """Return the channel to take now."""
         with self._lock:
-            self._used[place] = time.monotonic()
-            if place not in self._open:
+            channel = self._current.get((address, bulk))
+            if channel is None:
                 self._close_idle()
-                channel = self._new(address, bulk)
-                stubs = services.RegistryServiceStub(channel), services.NodeServiceStub(channel)
-                self._open[place] = channel, stubs
-            return self._open[place][1]
+                channel = self._current[address, bulk] = Channel(address, bulk)
+                self._open.append(channel)
+            channel.used = time.monotonic()
+            return channel
 
-    @staticmethod
-    def _new(address: str, bulk: bool) -> grpc.Channel:
-        idle = "grpc.client_idle_timeout_ms", int(CONNECTION_IDLE_TIMEOUT * 1000)
-        own = "grpc.use_local_subchannel_pool", int(bulk)  # else gRPC shares the prompt one's
-        return grpc.insecure_channel(address, options=[*CHANNEL_OPTIONS, ANY_LENGTH, idle, own])
+    def doubt(self, channel: Channel) -> None:
+        """Hear that an answer did not come in time: take another channel for the next call."""
+        with self._lock:
+            silent = time.monotonic() - channel.heard > ANSWER_TIMEOUT
+            if silent and self._current.get(channel.place) is channel:
+                del self._current[channel.place]
 
     def _close_idle(self) -> None:
         oldest = time.monotonic() - CHANNEL_IDLE_TIMEOUT
-        for place in [place for place, used in self._used.items() if used < oldest]:
-            del self._used[place]
-            self._open.pop(place)[0].close()
+        for channel in [channel for channel in self._open if channel.used < oldest]:
+            self._open.remove(channel)
+            if self._current.get(channel.place) is channel:
+                del self._current[channel.place]
+            channel.close()
 
 
 def assigned(id: int, view: chord.View) -> str:

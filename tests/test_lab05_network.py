@@ -34,10 +34,14 @@ def relayed():
     with TcpRelay(server.add_insecure_port("127.0.0.1:0")) as relay:
         server.start()
         threads = wire.Threads()
+
+        def call(method, request, timeout=5):
+            return threads.call(f"127.0.0.1:{relay.port}", method, request, timeout).block()
+
         try:
-            yield relay, lambda *call: threads.call(f"127.0.0.1:{relay.port}", *call, 5).block()
+            yield relay, call
         finally:
-            for channel, _ in threads.channels._open.values():
+            for channel in threads.channels._open:
                 channel.close()
             server.stop(0).wait()
 
@@ -77,13 +81,36 @@ def test_a_connection_that_is_not_used_is_closed_and_comes_back_with_the_next_ca
 def test_channels_to_addresses_that_are_long_gone_are_forgotten(monkeypatch):
     channels = wire.Channels()
     for port in range(1, 50):
-        channels.stubs(f"127.0.0.1:{port}", bulk=port % 2)
+        channels.doubt(channels.to(f"127.0.0.1:{port}", bulk=port % 2))
     monkeypatch.setattr(wire, "CHANNEL_IDLE_TIMEOUT", 0.2)
     time.sleep(0.3)
-    kept = channels.stubs("127.0.0.1:50")
-    assert list(channels._open) == list(channels._used) == [("127.0.0.1:50", False)]
-    assert channels.stubs("127.0.0.1:50") is kept
-    channels._open["127.0.0.1:50", False][0].close()
+    kept = channels.to("127.0.0.1:50")
+    assert channels._open == list(channels._current.values()) == [kept]
+    assert channels.to("127.0.0.1:50") is kept
+    kept.close()
+
+
+def test_after_a_silence_the_next_call_takes_a_new_connection(monkeypatch):
+    monkeypatch.setattr(wire, "ANSWER_TIMEOUT", 0.2)
+    with relayed() as (relay, call):
+        call("replicate", copies(1))
+        relay.hold()
+        with pytest.raises(values.Unreachable):
+            call("replicate", copies(1), 0.3)
+        relay.release(old_connections=False)
+        assert call("replicate", copies(1), 1).accepted
+        assert relay.connections == 2
+
+
+def test_one_late_answer_among_others_costs_no_connection():
+    with relayed() as (relay, call):
+        call("replicate", copies(1))
+        relay.hold()
+        with pytest.raises(values.Unreachable):
+            call("replicate", copies(1), 0.1)
+        relay.release()
+        assert call("replicate", copies(1)).accepted
+        assert relay.connections == 1
 
 
 # --- several hosts ---
@@ -113,54 +140,40 @@ class Distributed:
         self.nodes.append(node)
         return node
 
-    def client(self, node, address=None):
-        """Return a client on a node's host that has connected to the node, or to elsewhere."""
-        client = self.start(node.host, "Client.py")
-        client.send(f"connect {address or node.address}")
+    def client(self, host, address):
+        """Return a client on a host that has connected to an address there."""
+        client = self.start(host, "Client.py")
+        client.send(f"connect {address}")
         client.expect("Connected to .*")
         return client
 
-    def members(self):
-        client = self.client(self.nodes[0], self.registry_address)
-        client.send("get_info")
-        client.send("quit")
-        client.wait()
-        return {int(line.split(":")[0]) for line in client.lines[1:]}
-
 
 def test_connections_that_a_firewall_has_forgotten_are_made_anew(spawn, network):
-    """Every node serves again, and all are in the ring, within 5 s."""
+    """Every node is in the ring and finds all keys within 5 s."""
     ring = Distributed(spawn, network, 3)
-    clients = [ring.client(node) for node in ring.nodes]
-    for number, client in enumerate(clients):
-        client.send(f"save key{number} x")
+    clients = [ring.client(node.host, node.address) for node in ring.nodes]
+    keys = ["Kazan", "Moscow", "Minsk"]  # one on each
+
+    def finds_all(client):
+        for key in keys:
+            client.send(f"find {key}")
+        answers = [client.expect("(True|False), .*|.* says: .*|.* is unavailable") for _ in keys]
+        return all(answer[1] == "True" for answer in answers)
+
+    for client, key in zip(clients, keys, strict=True):
+        client.send(f"save {key} x")
         client.expect("True, .*")
-    for client in clients:  # now every node has asked every other
-        for number in range(3):
-            client.send(f"find key{number}")
-            client.expect("True, .*")
+    for client in clients:
+        wait_until(lambda client=client: finds_all(client), "all to be settled")
     network.forget_connections()
-    time.sleep(0.5)  # the registry and the nodes go on with their questions
-    clients = [ring.client(node) for node in ring.nodes]
     begun = time.monotonic()
-
-    def all_serve():
-        for client in clients:
-            for number in range(3):
-                client.send(f"find key{number}")
-                if not client.expect("True, .*|.* says: .*|.* unavailable")[0].startswith("True"):
-                    return False
-        return ring.members() == {24, 26, 2}
-
-    wait_until(all_serve, "all to serve", 20)
-    assert time.monotonic() - begun < 7  # 3 s when nothing else runs
-    time.sleep(3)  # none of them was only about to be missed
-    assert ring.members() == {24, 26, 2}
+    wait_until(lambda: all([finds_all(client) for client in clients]), "all to serve", 20)
+    assert time.monotonic() - begun < 6  # s; and one of these for a busy machine
 
 
 def test_a_transfer_holds_up_no_other_call_between_the_same_two_nodes(spawn, network):
     ring = Distributed(spawn, network, 1)
-    saver = ring.client(ring.nodes[0])
+    saver = ring.client(ring.nodes[0].host, ring.nodes[0].address)
     for number in range(8):
         saver.send(f"save key{number} {'x' * 500_000}")
         saver.expect("True, .*")
@@ -178,5 +191,4 @@ def test_a_transfer_holds_up_no_other_call_between_the_same_two_nodes(spawn, net
         begun = time.monotonic()
         assert find()
         waits.append(time.monotonic() - begun)
-    print(len(waits), max(waits))
     assert max(waits) < 0.5  # s; 0.1 when nothing else runs
