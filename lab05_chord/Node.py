@@ -203,8 +203,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     host, port = args.announce = args.announce or args.address
-    if not host.isprintable() or is_wildcard(host):
-        others = f"other nodes cannot reach {printable(join_address(host, port))}"
+    if is_wildcard(host):
+        others = f"other nodes cannot reach {join_address(host, port)}"
         parser.error(f"{others}: tell an address that they can by --announce ip:port")
     return args
 
