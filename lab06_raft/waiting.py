@@ -3,7 +3,7 @@
 A command enters the leader's log when it comes in. What is gathered for a moment is only the calls
 to the followers: while one call to each is under way, the next commands collect. Then the clients
 that have just been answered send their next requests, and all go out together: when as many have
-come in as are expected, or when no other one has for GATHER_TIME.
+come in as are expected, when no other one has for GATHER_INTERVAL, or after GATHER_TIMEOUT.
 Reads that wait share one round of heartbeats, and new entries travel with it.
 """
 
@@ -16,7 +16,8 @@ from raft import Raft
 
 COMMIT_TIMEOUT = 2.4  # s for a command until a majority has it; a forwarding follower waits as long
 READ_TIMEOUT = 1.0  # s for a read until a majority has answered
-GATHER_TIME = 0.005  # s from one request to the next
+GATHER_INTERVAL = 0.004  # s from one request to the next
+GATHER_TIMEOUT = 0.015  # s from the first
 
 
 class Waiting:
@@ -36,6 +37,7 @@ class Waiting:
         self._facts: dict[asyncio.Future, Callable[[], bool]] = {}
         self._expected = 0  # requests that may soon be there to go out together
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._flush_deadline = 0.0
 
     async def commit(self, command: Command) -> Place | None:
         """Append a command at the leader; return its place once it is done, or None.
@@ -130,6 +132,8 @@ class Waiting:
         if self._flush_timer:
             self._flush_timer.cancel()
             self._flush_timer = None
+        else:
+            self._flush_deadline = self.loop.time() + GATHER_TIMEOUT
         self._plan_flush()
 
     def _plan_flush(self) -> None:
@@ -137,8 +141,10 @@ class Waiting:
         if not self.raft.leadership:
             self._flush()
         elif self._new and not self._is_under_way and not self._flush_timer:
-            delay = 0.0 if self._new >= self._expected else GATHER_TIME
-            self._flush_timer = self.loop.call_later(delay, self._on_flush_timer)
+            now = self.loop.time()
+            is_all = self._new >= self._expected
+            when = now if is_all else min(now + GATHER_INTERVAL, self._flush_deadline)
+            self._flush_timer = self.loop.call_at(when, self._on_flush_timer)
 
     def _on_flush_timer(self) -> None:
         self._flush_timer = None

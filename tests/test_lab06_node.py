@@ -204,7 +204,8 @@ def test_a_command_for_which_there_is_no_room_is_refused_at_once(play):
 
 
 def test_what_waits_goes_out_together_with_what_follows_the_answers(play, monkeypatch):
-    monkeypatch.setattr(waiting, "GATHER_TIME", 1000.0)
+    monkeypatch.setattr(waiting, "GATHER_INTERVAL", 1000.0)
+    monkeypatch.setattr(waiting, "GATHER_TIMEOUT", 9000.0)
 
     async def scene(node):
         node.write("a")
@@ -221,7 +222,8 @@ def test_what_waits_goes_out_together_with_what_follows_the_answers(play, monkey
 
 
 def test_each_request_that_comes_in_gives_the_next_one_its_time(play, monkeypatch):
-    monkeypatch.setattr(waiting, "GATHER_TIME", 1000.0)
+    monkeypatch.setattr(waiting, "GATHER_INTERVAL", 1000.0)
+    monkeypatch.setattr(waiting, "GATHER_TIMEOUT", 9000.0)
 
     async def scene(node):
         node.write("a")
@@ -247,6 +249,21 @@ def test_each_request_that_comes_in_gives_the_next_one_its_time(play, monkeypatc
     play(scene)
 
 
+def test_requests_that_come_one_by_one_are_not_waited_for_without_end(play, monkeypatch):
+    monkeypatch.setattr(waiting, "GATHER_INTERVAL", 1000.0)
+    monkeypatch.setattr(waiting, "GATHER_TIMEOUT", 0.01)
+
+    async def scene(node):
+        node.write("a")
+        await until(lambda: node.sent == ["a"])
+        node.write("b", "c", "d")
+        await until(lambda: node.keys == list("abcd"))
+        node.hear_first()
+        await until(lambda: node.sent == list("abcd"))
+
+    play(scene)
+
+
 def test_a_client_that_does_not_come_back_is_not_waited_for(play):
     async def scene(node):
         node.write("a")
@@ -261,7 +278,8 @@ def test_a_client_that_does_not_come_back_is_not_waited_for(play):
 
 
 def test_a_client_alone_does_not_wait(play, monkeypatch):
-    monkeypatch.setattr(waiting, "GATHER_TIME", 1000.0)
+    monkeypatch.setattr(waiting, "GATHER_INTERVAL", 1000.0)
+    monkeypatch.setattr(waiting, "GATHER_TIMEOUT", 9000.0)
 
     async def scene(node):
         for count in range(1, 10):

@@ -415,41 +415,36 @@ def test_a_follower_that_was_away_beyond_the_log_catches_up_by_snapshot(start):
     assert all(cluster.value(follower, f"k{n}") == large for n in range(40))
 
 
-@pytest.mark.parametrize(
-    ("method", "request_"),
-    [
-        ("RequestVote", messages.RequestVoteRequest(term=2**62, candidate_id=1)),
-        ("RequestVote", messages.RequestVoteRequest(term=2**33, candidate_id=1)),
-        ("RequestVote", messages.RequestVoteRequest(term=99, candidate_id=77)),
-        ("RequestVote", messages.RequestVoteRequest(term=99, candidate_id=0)),
-        ("RequestVote", messages.RequestVoteRequest(term=99, candidate_id=1, last_log_term=100)),
-        ("AppendEntries", messages.AppendEntriesRequest(term=2**62, leader_id=1)),
-        ("AppendEntries", messages.AppendEntriesRequest(term=99, leader_id=77)),
-        ("AppendEntries", messages.AppendEntriesRequest(term=99, leader_id=0)),
-        ("AppendEntries", messages.AppendEntriesRequest(term=99, leader_id=1, prev_log_term=100)),
-        ("InstallSnapshot", messages.InstallSnapshotRequest(term=2**62, leader_id=1)),
-        ("InstallSnapshot", messages.InstallSnapshotRequest(term=99, leader_id=77)),
-        (
-            "InstallSnapshot",
-            messages.InstallSnapshotRequest(term=99, leader_id=1, last_included_index=2**63),
-        ),
-    ],
-)
-def test_a_request_that_no_server_of_the_cluster_can_have_sent_changes_nothing(
-    method, request_, spawn, tmp_path
-):
+IMPOSSIBLE = [
+    messages.RequestVoteRequest(term=2**62, candidate_id=1),
+    messages.RequestVoteRequest(term=2**33, candidate_id=1),
+    messages.RequestVoteRequest(term=99, candidate_id=77),
+    messages.RequestVoteRequest(term=99, candidate_id=0),
+    messages.RequestVoteRequest(term=99, candidate_id=1, last_log_term=100),
+    messages.AppendEntriesRequest(term=2**62, leader_id=1),
+    messages.AppendEntriesRequest(term=99, leader_id=77),
+    messages.AppendEntriesRequest(term=99, leader_id=0),
+    messages.AppendEntriesRequest(term=99, leader_id=1, prev_log_term=100),
+    messages.InstallSnapshotRequest(term=2**62, leader_id=1),
+    messages.InstallSnapshotRequest(term=99, leader_id=77),
+    messages.InstallSnapshotRequest(term=99, leader_id=1, last_included_index=2**63),
+]
+
+
+def test_a_request_that_no_server_of_the_cluster_can_have_sent_changes_nothing(spawn, tmp_path):
     (tmp_path / "config.conf").write_text(
         f"0 127.0.0.1 {free_port()}\n1 127.0.0.1 1\n2 127.0.0.1 2\n"
     )
     server = spawn(SERVER, 0, cwd=tmp_path)
     port = int(server.expect(r"starts at 127.0.0.1:(\d+)")[1])
     with rpc.open_channel(f"127.0.0.1:{port}") as channel:
-        with pytest.raises(rpc.grpc.RpcError) as refusal:
-            getattr(services.RaftStub(channel), method)(request_, timeout=5)
-        assert refusal.value.code() is rpc.grpc.StatusCode.INVALID_ARGUMENT
-        reply = services.RaftStub(channel).RequestVote(
-            messages.RequestVoteRequest(term=2**20, candidate_id=1), timeout=5
-        )
+        stub = services.RaftStub(channel)
+        for request in IMPOSSIBLE:
+            method = type(request).__name__.removesuffix("Request")
+            with pytest.raises(rpc.grpc.RpcError) as refusal:
+                getattr(stub, method)(request, timeout=5, wait_for_ready=True)
+            assert refusal.value.code() is rpc.grpc.StatusCode.INVALID_ARGUMENT, request
+        reply = stub.RequestVote(messages.RequestVoteRequest(term=2**20, candidate_id=1), timeout=5)
     assert reply.result
     assert int(server.expect(r"Voted for node 1")[0][-1]) == 1
     assert not re.search(r"Term: (99|\d{9})", server.out)

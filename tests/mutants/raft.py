@@ -400,6 +400,12 @@ MUTANTS = [
         "            pass\n",
     ),
     Mutant(
+        "requests are gathered without end",
+        WAITING,
+        "min(now + GATHER_INTERVAL, self._flush_deadline)",
+        "now + GATHER_INTERVAL",
+    ),
+    Mutant(
         "a read that comes late joins the round under way",
         WAITING,
         "            self._reads.append((read, reads))",
