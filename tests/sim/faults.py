@@ -168,11 +168,14 @@ def run(seed: int) -> Cluster:
 
 
 async def _use_all_servers(cluster: Cluster) -> None:
-    """Set a key through every server and read it there, then all keys at the leader."""
+    """Set a key through every server and read it there, then all keys at the leader.
+
+    That key is set by no other client: what those have sent may still wait, and come now.
+    """
     client = cluster.clients[0]
     for stub in client.stubs:
-        value = await client.write("a", 3.0, stub)
-        reply = await client.read(stub, "a", 1.0)
+        value = await client.write("own", 3.0, stub)
+        reply = await client.read(stub, "own", 1.0)
         if value is None or not reply or reply.value != value:
             cluster.world.errors.append("a write after all faults is not there")
     (leader,) = (member for member, process in cluster.processes.items() if process.leads)
