@@ -16,6 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
+if sys.version_info < (3, 10):  # noqa: UP036
+    sys.exit(f"demo.py: needs Python 3.10 or later, this is {sys.version.split()[0]}")
+
 from tests.harness import ROOT, Failure, Script, free_port, wait_until
 from tests.relays import UdpRelay
 
@@ -27,6 +30,7 @@ class Stage:
         self.lab = lab
         self.folder = folder  # for the lab's files
         self.scripts: dict[str, Script] = {}
+        self.ended: set[str] = set()  # that were told to, by name
         self._shown: dict[tuple[str, str], int] = {}  # lines, by script and stream
 
     def __enter__(self):
@@ -64,8 +68,25 @@ class Stage:
                     print(f"{name:>10} | {line}")
                 self._shown[name, stream] = len(lines)
 
+    def wait_until(self, fact, what: str):
+        """Return the first truthy value of `fact()`; raise Failure once a script has ended."""
+
+        def look():
+            for name, script in self.scripts.items():
+                if name not in self.ended and not script.running:
+                    raise Failure(f"{name} has ended with exit status {script.wait()}")
+            return fact()
+
+        return wait_until(look, what)
+
+    def kill(self, name: str) -> None:
+        """kill -9 of a script."""
+        self.ended.add(name)
+        self.scripts[name].kill()
+
     def finish(self, name: str, status: int = 0) -> None:
         """Wait for the end of a script and check its exit status."""
+        self.ended.add(name)
         found = self.scripts[name].wait()
         self.show()
         check(found == status, f"{name} has ended with exit status {status}")
@@ -199,7 +220,7 @@ def lab5(stage: Stage) -> str:
         stage.type("client", line)
         stage.expect("client", answer)
     print("\nkill -9 of node 24, which stores Kazan")
-    stage.scripts["node 24"].kill()
+    stage.kill("node 24")
     begun = time.monotonic()
     stage.type("client", "find Kazan")
     stage.expect("client", "True, Kazan is saved in node 25")
@@ -243,18 +264,18 @@ def lab6(stage: Stage) -> str:
                 return
         raise Failure(f"{line}: {answer}")
 
-    follower = (wait_until(leader)[0] + 1) % 5
+    follower = (stage.wait_until(leader, "one leader")[0] + 1) % 5
     stage.show()
     stage.start("client", "client.py")
     stage.type("client", f"connect 127.0.0.1:{ports[follower]}")
     insist("getleader", r"\d 127\.0\.0\.1:\d+", "No leader is known")
     insist("setval city Kazan", "True", "False|The server .* is unavailable")
 
-    first = wait_until(leader)[0]
+    first = stage.wait_until(leader, "one leader")[0]
     print(f"\n$ kill -9 {servers[first].pid}        # server{first}, the leader")
     begin = time.monotonic()
-    servers[first].kill()
-    second = wait_until(leader)[0]
+    stage.kill(f"server{first}")
+    second = stage.wait_until(leader, "another leader")[0]
     elapsed = round((time.monotonic() - begin) * 1000)
     stage.show()
     check(second != first, f"server{second} leads after {elapsed} ms")

@@ -264,6 +264,12 @@ class Script:
     def _expect(self, stream: Stream, pattern: str, timeout: float) -> re.Match:
         if match := stream.expect(pattern, timeout, whole_lines=not self.tty):
             return match
+        if stream.closed:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed that alone
+                self.process.wait(1)
+        if not self.running:
+            status = self.process.returncode
+            raise Failure(f"ended with exit status {status}: {self.transcript()}")
         raise Failure(f"{pattern!r} did not come within {timeout:g} s from {self.transcript()}")
 
     def port(self) -> int:

@@ -1,6 +1,8 @@
 """The demonstration itself, as a newcomer runs it."""
 
 import signal
+import subprocess
+import time
 
 import pytest
 
@@ -37,3 +39,29 @@ def test_a_signal_ends_the_demo_and_all_it_started(spawn, signum):
     assert demo.wait(10) == 130
     assert "Traceback" not in demo.err
     wait_until(lambda: not others & set(leftovers()), "its children to end")
+
+
+def test_a_script_that_has_ended_is_told_at_once(spawn, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['grpc'] = None")
+    begun = time.monotonic()
+    demo = spawn(ROOT / "demo.py", 4, 6, env={"PYTHONPATH": str(tmp_path)})
+    assert demo.wait(60) == 1
+    assert time.monotonic() - begun < 15  # of 20 s for what only does not come
+    assert "package grpcio is missing" in demo.out
+    for number, line in zip((4, 6), demo.lines[-2:], strict=True):
+        assert line.startswith(f"lab {number}: FAILED: ") and "ended with exit status 1" in line
+    assert "<function" not in demo.out
+
+
+def test_make_says_in_one_line_that_python_is_too_old(tmp_path):
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\ntest "$1" = --version && echo Python 3.9.2\n')
+    python.chmod(0o755)
+    make = subprocess.run(
+        ["make", "-s", "venv", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert make.returncode != 0 and not (tmp_path / "venv").exists()
+    assert make.stderr.splitlines()[0] == (
+        "Needs Python 3.10 or later, not Python 3.9.2: make PYTHON=python3.12"
+    )
