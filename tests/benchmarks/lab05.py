@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from tests.benchmarks import rings
 from tests.benchmarks.measure import Goal, Row, attempt
 from tests.benchmarks.processes import BARE, library
 from tests.harness import ROOT, free_port, load, running, wait_until
@@ -49,6 +50,7 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
         ring = Ring(servers, 64, 8)
         yield p50(ring)
         yield hops(ring)
+    yield from rings.rows()
 
 
 def p50(ring: "Ring", bare: "Bare | None" = None) -> Row:
@@ -99,6 +101,9 @@ class Ring:
         self.numbers = {address: number for number, address in enumerate(addresses)}
         self.saved = 0
         wait_until(self.is_settled, "all nodes to agree")
+        channel = stack.enter_context(text_rpc.open_channel(registry))
+        ask = services.RegistryServiceStub(channel).populate_finger_table
+        self.identity = ask(messages.Question(id=-1), timeout=TIMEOUT).view.ring
         self.work = [(key, self.path(key)) for key in new_keys(FINDS)]
         for key, path in self.work:
             self.save(path[0], key)
@@ -111,7 +116,7 @@ class Ring:
     def path(self, key: str) -> list[int]:
         """Return the nodes that a find asks, from one taken at random to the owner."""
         path = [random.randrange(len(self.stubs))]
-        operation = messages.Operation(kind=0, key=key)
+        operation = messages.Operation(kind=0, key=key, ring=self.identity)
         while True:
             outcome = self.stubs[path[-1]].route(operation, timeout=TIMEOUT)
             if outcome.status == DONE:
