@@ -48,12 +48,20 @@ class Progress:
         self._shown = now
         rate = max(1.0, sent / (now - self._started))
         left = (self._total - sent) / rate
-        line = f"{sent}/{self._total} bytes  {rate / 1e6:.2f} MB/s  {left:.0f} s left"
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        percent = 100 * sent // max(1, self._total)
+        self._draw(
+            f"{percent} %  {sent}/{self._total} bytes  {rate / 1e6:.2f} MB/s  {left:.0f} s left"
+        )
 
     def clear(self) -> None:
         if self._wanted:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self._draw("")
+
+    @staticmethod
+    def _draw(line: str) -> None:
+        """Draw over the last line, cut to the present width; any terminal can do that."""
+        width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+        print(f"\r{line[:width]:{width}}\r{line[:width]}", end="", file=sys.stderr, flush=True)
 
 
 class Wire:
@@ -64,10 +72,11 @@ class Wire:
     """
 
     def __init__(self, host: str, port: int):
+        self.name = cli.join_address(host, port)
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError) as error:  # UnicodeError: no name has such parts
-            raise TransferFailed(f"{host}: {getattr(error, 'strerror', error)}") from error
+            raise TransferFailed(f"{self.name}: {getattr(error, 'strerror', error)}") from error
         found.sort(key=lambda info: info[0] != socket.AF_INET)  # as the server does: "localhost"
         family, kind, _, _, self._address = found[0]
         self._sock = socket.socket(family, kind)
@@ -134,7 +143,7 @@ def await_ack(wire: Wire, sender: Sender) -> None:
             again = sender.tick(time.monotonic())
         except TransferFailed as failure:
             reason = f" ({wire.trouble})" if wire.trouble else ""
-            raise TransferFailed(f"{failure}{reason}") from None
+            raise TransferFailed(f"{wire.name}: {failure}{reason}; is it running?") from None
         if again is not None:
             wire.send(again)
 

@@ -25,6 +25,7 @@ RECONNECT_TIMEOUT = 0.5  # s, for each line while the server is away
 CONFIRM_TIMEOUT = 3.0  # s: a server that has just started gives its workers 2 s to arrive
 ANSWER_TIMEOUT = 2.0  # s
 MAX_LINE = 60_000  # bytes; the server takes 64 KB
+EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | sockets.HANDSHAKE_FAILURES
 REFUSED = ("no worker takes", "busy")  # how a confirmation of our server begins that is none
 ANSWERS = {"isprime": "{} is ", "gcd": "gcd for {} {} is "}  # by the first word of the line
 
@@ -42,6 +43,8 @@ class Answers(threading.Thread):
         self.endpoint = endpoint
         self.show = show
         self.connected = threading.Event()
+        self.refused = False  # by a socket of another kind
+        self.latest = 0  # event
         self.connections = 0  # that have been made, one after the other
         self.answered = threading.Event()
         self.line = ""  # the one whose answer is awaited
@@ -49,7 +52,7 @@ class Answers(threading.Thread):
     def run(self) -> None:
         socket = self.context.socket(zmq.SUB)
         socket.subscribe(b"")
-        monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        monitor = socket.get_monitor_socket(EVENTS)
         socket.connect(self.endpoint)
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
@@ -69,8 +72,12 @@ class Answers(threading.Thread):
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.connections += 1
             self.connected.set()
-        else:
+        elif event == zmq.EVENT_DISCONNECTED:
+            self.refused = (
+                not self.connected.is_set() and self.latest != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            )
             self.connected.clear()
+        self.latest = event
 
     def receive(self, answer: str) -> None:
         self.show(cli.printable(answer))
@@ -136,8 +143,15 @@ class Client(shell.Shell):
     def run(self, lines: list[str] | None = None) -> int:
         self.answers.start()
         if not self.answers.connected.wait(CONNECT_TIMEOUT):
-            self.show(f"The server {self.server} is not reachable")
+            self.show(self.unreachable())
         return super().run(lines)
+
+    def unreachable(self) -> str:
+        """Return why no answer can come."""
+        if self.answers.refused:
+            address = self.answers.endpoint.removeprefix("tcp://")
+            return sockets.not_the_port(address, "client_outputs")
+        return f"The server {self.server} is not reachable"
 
     def default(self, line: str) -> None:
         if reason := self.ask(line):
@@ -148,7 +162,7 @@ class Client(shell.Shell):
         if len(line.encode()) > MAX_LINE:
             return f"The line is longer than {MAX_LINE} bytes"
         if not self.answers.connected.wait(RECONNECT_TIMEOUT):
-            return f"The server {self.server} is not reachable"
+            return self.unreachable()
         if self.connection != self.answers.connections:
             self.reopen()
         self.answers.expect(line)

@@ -27,6 +27,10 @@ OPTIONS = {
     zmq.LINGER: 0,
 }
 
+# A socket of another kind ends the connection in the handshake: DISCONNECTED comes alone. NO_DETAIL
+# comes before it when the other side was silent or has gone.
+HANDSHAKE_FAILURES = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+
 
 def open_context(host: str) -> zmq.Context:
     """Return a context whose sockets have these options and reach a host by IPv4 or IPv6."""
@@ -35,3 +39,8 @@ def open_context(host: str) -> zmq.Context:
         context.setsockopt(option, value)
     context.setsockopt(zmq.IPV6, ":" in host)
     return context
+
+
+def not_the_port(address: str, name: str) -> str:
+    """Return what to say when a socket of another kind listens there: the handshake has failed."""
+    return f"{address} is not the server's {name}: are the ports in the right order?"

@@ -18,6 +18,7 @@ from typing import NamedTuple, NoReturn
 import cli
 import sockets
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")  # longer ones would keep all other clients waiting
 ALONE = 1000  # ms until it is worth telling that the server is not there
@@ -65,9 +66,14 @@ class Worker:
 
     def connect(self) -> None:
         """Return when the server hears us and we hear the server, however long that takes."""
+        monitor = self.outputs.get_monitor_socket(sockets.HANDSHAKE_FAILURES)
         self.outputs.connect(f"tcp://{self.outputs_address}")
         if not self.outputs.poll(ALONE):
-            cli.complain(f"waiting for a server at {self.outputs_address}")
+            if monitor.poll(0) and recv_monitor_message(monitor)["event"] == zmq.EVENT_DISCONNECTED:
+                cli.complain(sockets.not_the_port(self.outputs_address, "worker_outputs"))
+            else:
+                cli.complain(f"waiting for a server at {self.outputs_address}")
+        self.outputs.disable_monitor()
         self.wait_for_server()
         self.inputs.subscribe(self.task.keyword)
         monitor = self.inputs.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)

@@ -268,7 +268,7 @@ def test_progress_is_shown_on_a_terminal_only(raw_server, upload):
         if k == 3:
             raw_server.receive()  # sent again: half a second has passed
         raw_server.answer(b"a | %d" % k)
-    client.expect(r"\d+/4000 bytes  [\d.]+ MB/s  \d+ s left")
+    client.expect(r"\d+ %  \d+/4000 bytes  [\d.]+ MB/s  \d+ s left")
     raw_server.receive()
     raw_server.answer(b"a | 5")
     assert raw_server.end(client) == 0

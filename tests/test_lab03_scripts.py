@@ -621,3 +621,15 @@ def test_the_client_stops_while_it_waits_for_a_server(parts):
     client.write("\x03")
     assert client.wait(5) == 0
     assert "Traceback" not in client.out
+
+
+@pytest.mark.parametrize("script", ["prime.py", "gcd.py", "client.py"])
+def test_swapped_ports_are_told(spawn, script):
+    server = spawn("lab03_zmq/server.py", 0, 0, 0, 0)
+    ports = re.findall(r":(\d+)", server.expect("^Listening .*$")[0])
+    name, (first, second) = "worker", ports[2:]
+    if script == "client.py":
+        name, (first, second) = "client", ports[:2]
+    part = spawn(f"lab03_zmq/{script}", second, first)
+    expect = part.expect if script == "client.py" else part.expect_err
+    expect(f"127.0.0.1:{first} is not the server's {name}_outputs: are the ports in")
