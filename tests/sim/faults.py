@@ -111,7 +111,8 @@ class Faults:
         self.world.after(self.random.uniform(0, 1.5), self._speed_up, member)
 
     def _speed_up(self, member: int) -> None:
-        self.cluster.disks[member].slowest = self.slowest
+        disk = self.cluster.disks[member]
+        disk.slowest = min(disk.slowest, self.slowest)  # perhaps the faults have ended meanwhile
 
     def _break_disk(self, member: int) -> None:
         if self.cluster.saves_apart and (process := self.cluster.processes.get(member)):
