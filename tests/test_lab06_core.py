@@ -218,6 +218,14 @@ def test_the_known_leader_is_the_one_voted_for_until_the_election_has_ended():
 LOG = [Entry(1, "a", "1"), Entry(1, "b", "2"), Entry(2, "c", "3")]
 
 
+def test_what_replaces_entries_on_disk_is_not_on_disk_before_it_is_saved():
+    it = server(log=LOG, term=2)
+    it.append_entries(append(3, (1, 1), [Entry(3, "x"), Entry(3, "y")]), 0.1)
+    assert (it.log.saved_index, it.log.last_index) == (1, 3)
+    save(it)
+    assert it.log.saved_index == 3
+
+
 @pytest.mark.parametrize(
     ("prev", "entries", "log", "conflict"),
     [

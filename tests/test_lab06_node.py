@@ -3,12 +3,14 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 from tests.harness import ROOT, load
 
 core = load(ROOT / "lab06_raft/node.py")
+peers = load(ROOT / "lab06_raft/peers.py")
 waiting = load(ROOT / "lab06_raft/waiting.py")
 protocol = load(ROOT / "lab06_raft/protocol.py")
 Limits, Raft, Role = waiting.Raft.__init__.__globals__["Limits"], core.Raft, core.Role
@@ -356,13 +358,41 @@ def test_a_suspension_answers_all_that_waits_and_lets_nothing_out(play):
         requests = [*node.write("a", "b"), *node.read(1)]
         await until(lambda: node.keys == ["a", "b"])
         node.suspend(1000)
-        assert await asyncio.gather(*requests) == [None, None, False]
+        answers = asyncio.gather(*requests)
+        assert await asyncio.wait_for(answers, 0.9) == [None, None, False]  # at once
         asked = len(node.peers[1].asked)
         node.step(node.raft.tick, node.raft.deadline)
         await asyncio.sleep(0.01)
         assert len(node.peers[1].asked) == asked
 
     play(scene)
+
+
+def test_a_suspended_server_takes_in_no_reply_and_lets_no_timer_run(play):
+    async def scene(node):
+        reply = node.loop.create_future()
+        node.peers[1].ask = lambda request: reply
+        node.step(node.raft.tick, node.raft.deadline)
+        node.suspend(1000)
+        reply.set_result(protocol.AppendEntriesReply(99, False))
+        await asyncio.sleep(0.01)
+        assert node.raft.current_term == 1
+        core.Node._arm_timer(node)
+        assert node._timer is None
+
+    play(scene)
+
+
+def test_large_messages_have_a_connection_of_their_own():
+    def stub(name):
+        return SimpleNamespace(AppendEntries=lambda message, timeout: used.append(name))
+
+    used, peer = [], object.__new__(peers.Peer)
+    peer._small, peer._large = stub("small"), stub("large")
+    for value in ("1", "1" * 32_000, "1"):
+        entries = (protocol.Entry(1, "a", value),)
+        peer.ask(protocol.AppendEntriesRequest(1, 0, 0, 0, entries, 0)).close()
+    assert used == ["small", "large", "small"]
 
 
 # The disk
@@ -495,7 +525,7 @@ def test_a_save_that_fails_ends_the_process_before_anything_is_answered(play, ex
         node._fail = end
         reply = asyncio.create_task(node.answer(node.raft.request_vote, vote(1)))
         with pytest.raises(SystemExit):
-            await ended
+            await asyncio.wait_for(ended, 10)
         assert await ended == "no space left"
         assert not reply.done()
 
