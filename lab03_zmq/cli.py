@@ -1,24 +1,27 @@
 """Command line, standard files and signals of every script; the standard library only.
 
 This file stands in all lab folders alike, so that each folder runs alone; a test keeps the copies
-identical. A script calls start() before its other imports, which take long. So what takes long is
-imported here where it is used, and importing this file changes nothing.
+identical. A script calls start() before its other imports: they take long, and Ctrl-C would be a
+traceback. So what takes more than a moment is imported here where it is used, and of the signals
+only what the interpreter has built in. Importing this file changes nothing.
 """
 
 from __future__ import annotations  # an older Python gets as far as start()
 
-import contextlib
+import _signal as signal
 import os
-import select
-import signal
 import sys
-from collections.abc import Callable, Iterator
+
+TYPE_CHECKING = False  # typing itself takes long
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 OLDEST_PYTHON = (3, 10)
 PACKAGES = {"zmq": "pyzmq", "grpc": "grpcio", "grpc_tools": "grpcio-tools", "google": "protobuf"}
 HOST_HELP = "0.0.0.0 lets other machines in (default: %(default)s)"
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
-if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as it is under nohup
     STOP_SIGNALS.add(signal.SIGHUP)
 
 
@@ -134,6 +137,9 @@ def allow_open_files(count: int) -> None:
 
 def say(line: str, stream: str = "stdout") -> None:
     """Write a line to sys.stdout or sys.stderr, if its reader takes it now; else drop it."""
+    import contextlib
+    import select
+
     with contextlib.suppress(OSError, ValueError):  # ValueError: it has no descriptor
         file = getattr(sys, stream)
         if select.select([], [file], [], 0)[1]:
@@ -167,9 +173,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-@contextlib.contextmanager
-def output() -> Iterator[None]:
+def output() -> AbstractContextManager:
     """Write results in it; they are dropped without a reader, a full disk is a line and exit 1."""
+    import contextlib
+
+    return contextlib.contextmanager(_output)()
+
+
+def _output() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
@@ -223,9 +234,14 @@ def end_on_signal(*last_words: str, tidy: Callable[[], object] = bool) -> None:
     on_signal(end)
 
 
-@contextlib.contextmanager
-def interruptible(reason: str) -> Iterator[None]:
+def interruptible(reason: str) -> AbstractContextManager:
     """Do in it what a stop signal ends, at once, with a line on stderr and exit status 130."""
+    import contextlib
+
+    return contextlib.contextmanager(_interruptible)(reason)
+
+
+def _interruptible(reason: str) -> Iterator[None]:
     import threading
 
     undecided = threading.Lock()  # it is too late for a signal once the block holds it for good
