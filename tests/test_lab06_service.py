@@ -357,7 +357,8 @@ def test_a_write_with_a_session_is_passed_on_to_the_next_leader(start):
     cluster = start(3)
     follower, leader = cluster.followers()[0], cluster.leader()
     cluster.servers[leader].pause()
-    assert cluster.setval(follower, "a", "1", client_id=7, sequence=1) is not None
+    session = {"client_id": 7, "sequence": 1}
+    wait_until(lambda: cluster.setval(follower, "a", "1", **session) is not None, "an answer")
     cluster.servers[leader].resume()
     cluster.followers()
     wait_until(lambda: cluster.setval(follower, "a", "2", client_id=7, sequence=2))
@@ -492,11 +493,16 @@ def test_no_leader_is_known_before_the_first_election(spawn, start):
     wait_until(lambda: listens(cluster.ports[0]))
     client = spawn(CLIENT)
     client.send(f"connect 127.0.0.1 {cluster.ports[0]}")
-    client.send("setval a 1")
-    client.expect("^False$")
-    cluster.call(0, "AppendEntries", messages.AppendEntriesRequest(term=2**20, leader_id=9))
-    client.send("getleader")
-    client.expect(f"^(No leader is known|0 127.0.0.1:{cluster.ports[0]})$")
+
+    def answer(line: str) -> str:
+        client.send(line)
+        return client.expect(r"^(False|No leader is known|0 127\.0\.0\.1:\d+|.* is unavailable)$")[
+            1
+        ]
+
+    wait_until(lambda: answer("setval a 1") == "False", "an answer")
+    known = f"0 127.0.0.1:{cluster.ports[0]}"
+    wait_until(lambda: answer("getleader") in ("No leader is known", known), "an answer")
 
 
 @pytest.mark.parametrize(
