@@ -386,6 +386,18 @@ def test_a_command_of_a_session_is_done_once_and_never_after_a_later_one(start):
     assert cluster.value(cluster.leader(), "k") == "2"
 
 
+def test_a_command_that_was_passed_on_is_not_passed_on_again(start):
+    cluster = start(3)
+    request = messages.SetValRequest(key="k", value="1", forwarded=True)
+
+    def scene():
+        follower = cluster.followers()[0]
+        reply = wait_until(lambda: cluster.call(follower, "SetVal", request), "an answer")
+        assert not reply.success
+
+    cluster.settled(scene)
+
+
 def test_a_command_that_is_sent_again_takes_no_second_place_in_the_log(start):
     cluster = start(1)
     request = messages.SetValRequest(key="k", value="1", client_id=7, sequence=1)
