@@ -3,6 +3,7 @@
 Why it is as it is stands at the top of chord.py.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,7 +28,7 @@ HOP_TIMEOUT = 2.0  # s for an answer of an owner, who may have to wait for its r
 SETTLE_PAUSE = 0.1  # s between two attempts
 LONGEST_PIECE = 30.0  # s for one message of records, after attempts that were too short
 FETCHED = 5_000  # keys asked for in one message
-SLICE = 20_000  # keys gone through before others may run
+SLICE = 5_000  # keys gone through before others may run
 TRANSFER = 5_000_000  # characters/s that a node takes, at the least
 
 
@@ -38,6 +39,7 @@ class Holder(Place):
         super().__init__(host, ipaddr, port, registry)
         self.store = Store(host.draw_identity())
         self.listings: dict[Node, Listing] = {}  # what others have, while I settle
+        self.estate: dict[Node, Listing] = {}  # what others have, while I leave
         self.prepared: list[Record] = []  # copied before I was in the ring
         self.piece_timeout = HOP_TIMEOUT
         self.counter = 0  # of versions and of operations
@@ -65,14 +67,15 @@ class Holder(Place):
         if not view.members or id in view.by_id:
             return True
         members = (*view.members, Node(id, self.address))
-        held_after = View(view.epoch, view.m, members, view.ring).held_after(id)
-        source = view.successor(id)
+        to_be = View(view.epoch, view.m, members, view.ring)
+        arc = to_be.held_after(id), id
         try:
-            versions = await self._versions(view, source, held_after, id)
-            if versions is None:
-                return False
-            have = {record.key: record for record in self.prepared}
-            self.prepared += await self._fetch(source, view.ring, versions, have)
+            for source in to_be.next_nodes(id):
+                versions = await self._versions(view, source, *arc, self.listings)
+                if versions is None:
+                    return False
+                have = {record.key: record for record in self.prepared}
+                self.prepared += await self._fetch(source, view.ring, versions, have)
         except Unreachable:
             return False
         return True
@@ -101,6 +104,7 @@ class Holder(Place):
 
         Return False if there is no other node that could have them.
         """
+        await self.host.gather(*(self._look(heir) for heir in self._next_holders(self.view)))
         self.leaving = True
         while self.has_place_in(self.view):
             view = self.view
@@ -111,6 +115,15 @@ class Holder(Place):
             self.ask_soon()
         return True  # dropped, and so are my copies
 
+    def _next_holders(self, view: View) -> list[Node]:
+        """Return the nodes that hold my arc without me."""
+        return view.next_nodes(self.id, REPLICAS + 1)
+
+    async def _look(self, heir: Node) -> None:
+        """Learn what a node has while I still serve, so that the hand-over is short."""
+        with contextlib.suppress(Unreachable):
+            await self._versions(self.view, heir, self.id, self.id, self.estate)
+
     async def _hand_over(self, view: View) -> int | None:
         """Give the nodes that hold my arc without me what they lack; return how many have all.
 
@@ -118,7 +131,7 @@ class Holder(Place):
         without a registry two are enough.
         """
         self.unfinished.clear()
-        heirs = view.next_nodes(self.id, REPLICAS + 1)
+        heirs = self._next_holders(view)
         results = await self.host.gather(*(self._bequeath(view, heir) for heir in heirs))
         living = [result for result in results if result is not None]
         needed = min(len(living), REPLICAS) if self.orphan else len(living)
@@ -128,7 +141,7 @@ class Holder(Place):
         """Give a node what I have and it has not; False: it has not got all; None: it is gone."""
         self.unfinished[heir.id] = len(self.records)
         try:
-            theirs = await self._versions(view, heir, self.id, self.id)
+            theirs = await self._versions(view, heir, self.id, self.id, self.estate)
             mine = dict(self.records)
             if theirs is None or not await self._push(view, heir, theirs, mine):
                 return False
@@ -175,7 +188,9 @@ class Holder(Place):
         if self.settled < self.born:  # a newcomer: who is before me has a new successor
             self.host.spawn(self._try(predecessor, "install", view))
         arc = predecessor.id, self.id
-        theirs = await self.host.gather(*(self._versions(view, heir, *arc) for heir in heirs))
+        theirs = await self.host.gather(
+            *(self._versions(view, heir, *arc, self.listings) for heir in heirs)
+        )
         if None in theirs:
             return False
         newest = await self._collect(view, heirs, theirs)
@@ -244,14 +259,16 @@ class Holder(Place):
                 return False
         return True
 
-    async def _versions(self, view: View, node: Node, after: int, upto: int) -> dict | None:
+    async def _versions(
+        self, view: View, node: Node, after: int, upto: int, listings: dict[Node, Listing]
+    ) -> dict | None:
         """Return what a node has on an arc, once it is in this view; None if that is old.
 
         Only what is not yet known is asked for, page by page.
         """
-        listing = self.listings.get(node)
+        listing = listings.get(node)
         if listing is None or not listing.covers(after, upto, view.m):
-            listing = self.listings[node] = Listing(after, upto)
+            listing = listings[node] = Listing(after, upto)
         more = True
         while more:
             arc = Arc(node.id, view, listing.after, listing.upto, listing.generation, listing.since)

@@ -21,6 +21,7 @@ from messages import (
 )
 
 CALL_TIMEOUT = 1.0  # s for an answer that needs nobody else
+CONFIRM_TIMEOUT = 0.5  # s: the next question to the registry must not be late because of it
 REGISTER_TIMEOUT = 15.0  # s: a newcomer waits for those before it, and for a death to be noticed
 PREPARATIONS = 3  # times that a newcomer begins to copy, as the ring changes, before it is let in
 SOONEST_BEAT = 0.05  # s between two questions out of turn
@@ -156,7 +157,7 @@ class Place:
         for node in self.view.next_nodes(self.id, len(self.view.members)):
             try:
                 request = Epoch(self.view.epoch, self.view.ring)
-                reply = await self.host.call(node.address, "confirm", request, CALL_TIMEOUT)
+                reply = await self.host.call(node.address, "confirm", request, CONFIRM_TIMEOUT)
             except Refused:
                 continue  # who is gone owns nothing
             except Unreachable:

@@ -52,10 +52,10 @@ class Store:
 
     def on(self, after: int, upto: int) -> dict[str, Record]:
         """Return the records of the keys on an arc."""
-        records = self.records
-        return {
-            key: records[key] for key, (_, id) in self._changes.items() if between(id, after, upto)
-        }
+        records, changes = self.records, self._changes.items()
+        if after < upto:  # `between`, written out: this goes through all that there is
+            return {key: records[key] for key, (_, id) in changes if after < id <= upto}
+        return {key: records[key] for key, (_, id) in changes if id > after or id <= upto}
 
     def listing(self, after: int, upto: int, generation: int, since: int) -> Versions:
         """Return what has changed on an arc after a change, the first page of it.

@@ -60,7 +60,7 @@ CORES = [
 ]
 PURE = {
     *("bisect", "collections", "dataclasses", "enum", "functools", "itertools", "math", "typing"),
-    *("abc", "heapq", "operator", "re", "zlib"),
+    *("abc", "contextlib", "heapq", "operator", "re", "zlib"),
 }
 
 
