@@ -194,13 +194,10 @@ class Holder(Place):
         if None in theirs:
             return False
         newest = await self._collect(view, heirs, theirs)
-        if self.served_after is None:
-            own = {}
-        else:  # of what I served before, a part may belong to another now
-            own = self.store.on(self._later(self.served_after, predecessor.id), self.id)
-        for heir, versions in zip(heirs, theirs, strict=True):
-            if not await self._push(view, heir, versions, newest | own):
-                return False
+        records = newest | self._served(view)
+        pushes = (self._push(view, *its, records) for its in zip(heirs, theirs, strict=True))
+        if not all(await self.host.gather(*pushes)) or view is not self.view or self.leaving:
+            return False
         async for keys in self._in_slices(list(newest)):
             for key in keys:  # only now: what I serve, all holders have
                 self.store.put(newest[key])
@@ -210,6 +207,12 @@ class Holder(Place):
         self.listings.clear()
         self.piece_timeout = HOP_TIMEOUT
         return True
+
+    def _served(self, view: View) -> dict[str, Record]:
+        """Return my records of what I serve already, as far as it is mine in a view."""
+        if self.served_after is None:
+            return {}
+        return self.store.on(self._later(self.served_after, view.predecessor(self.id).id), self.id)
 
     async def _collect(self, view: View, heirs: list[Node], theirs: list[dict]) -> dict:
         """Return the newest records of what is mine in this view, but not yet served."""
@@ -221,22 +224,27 @@ class Holder(Place):
         newest = self.store.on(after, upto)
         known = [{key: record.version for key, record in newest.items()}]
         for heir, versions in zip(heirs, theirs, strict=True):
-            known.append(await self._part(versions, after, upto))
+            known.append(await self._part(view, versions, after, upto))
             for record in await self._fetch(heir, view.ring, known[-1], newest):
                 if record.version > version_of(newest, record.key):
                     newest[record.key] = record
         await self._settle_disputes(view, newest, known)
         return newest
 
-    async def _part(self, versions: dict[str, int], after: int, upto: int) -> dict[str, int]:
+    async def _part(self, view: View, versions: dict, after: int, upto: int) -> dict[str, int]:
+        """Return the versions on a part of my arc."""
+        if (after, upto) == (view.predecessor(self.id).id, self.id):
+            return versions
         part: dict[str, int] = {}
         async for keys in self._in_slices(list(versions)):
-            on_it = (key for key in keys if between(key_id(key, self.view.m), after, upto))
+            on_it = (key for key in keys if between(key_id(key, view.m), after, upto))
             part.update((key, versions[key]) for key in on_it)
         return part
 
     async def _settle_disputes(self, view: View, newest: dict, known: list[dict]) -> None:
         """Give a new version to the records on which holders do not agree; mine is known[0]."""
+        if all(of_one == known[-1] for of_one in known[:-1]):
+            return
         async for keys in self._in_slices(list(newest)):
             for key in keys:
                 record, others = newest[key], known if key in known[0] else known[1:]
