@@ -202,7 +202,7 @@ def next_hop(view: View, me: int, k: int, avoid: Collection[int] = ()) -> Node |
     """Decide, at node `me`, where k goes next; `me` itself if it owns k (Chord Fig. 4).
 
     Nodes to `avoid` are gone around. Where no finger before k is left, the successor list still
-    knows the owner (Chord §5.2). None: the owner is to be avoided, or too far for the list.
+    knows the owner, or nodes on the way (Chord §5.2). None: the way ends at nodes to avoid.
     """
     if between(k, view.predecessor(me).id, me):
         return view.by_id[me]
@@ -212,8 +212,10 @@ def next_hop(view: View, me: int, k: int, avoid: Collection[int] = ()) -> Node |
         node = closest_preceding_finger(fingers, me, k, avoid)
         if node is not None:
             return node
-    near = owner in view.successor_list(me)
-    return owner if near and owner.id not in avoid else None
+    near = view.successor_list(me)
+    if owner in near:
+        return None if owner.id in avoid else owner
+    return closest_preceding_finger(near, me, k, avoid)
 
 
 def closest_preceding_finger(

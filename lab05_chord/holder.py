@@ -121,6 +121,7 @@ class Holder(Place):
 
     async def _look(self, heir: Node) -> None:
         """Learn what a node has while I still serve, so that the hand-over is short."""
+        self.unfinished[heir.id] = len(self.records)
         with contextlib.suppress(Unreachable):
             await self._versions(self.view, heir, self.id, self.id, self.estate)
 

@@ -133,6 +133,12 @@ def test_any_two_dead_nodes_are_gone_around(dead):
                 assert not set(hops(view, start, k, dead)) & set(dead)
 
 
+def test_a_node_whose_only_finger_is_dead_goes_on_by_its_successor_list():
+    view = view_of([2, 25, 8, 1, 5, 31, 26, 30])
+    assert ids(view.fingers(8)) == [25] and 2 not in ids(view.successor_list(8))
+    assert hops(view, 8, 2, avoid=(25,))[-1] == 2
+
+
 def assert_not_found(view, here, k, dead):
     while (node := chord.next_hop(view, here, k, dead)) is not None:
         assert node.id not in dead
