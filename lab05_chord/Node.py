@@ -180,7 +180,9 @@ def leave(threads: Threads, member: Member) -> None:
 
 def unfinished(member: Member) -> str:
     """Return what a leaving node is doing, in words."""
-    waiting = [f"{count} keys to node {id}" for id, count in sorted(member.unfinished.items())]
+    waiting = [
+        f"{count} keys to node {id}" for id, count in sorted(member.transfer.unfinished.items())
+    ]
     return "handing over " + ", ".join(waiting) if waiting else "waiting for the registry"
 
 

@@ -56,8 +56,9 @@ Which of two copies is right
        they count only where nobody else is left who knows, as when the whole ring hung.
 
 What if somebody dies between two messages?
-    Joining node    before it settles: its successor still has every record, as a replica; the
-                    view without the newcomer makes it owner again. After: it is a dead owner.
+    Joining node    it copies its records before it is let in. Before it settles: its successor
+                    still has every record, as a replica; the view without the newcomer makes it
+                    owner again. After: it is a dead owner.
     Owner           in the middle of a write: it is in doubt, and the next owner finds it or not.
     Replica         the owner can acknowledge no write until the registry has dropped the dead one
                     (SILENCE) and the next view names another; reads go on. Two deaths at once

@@ -4,10 +4,9 @@ Why it is as it is stands at the top of chord.py.
 """
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import replace
 
-from chord import REPLICAS, TOMBSTONE_LIFE, Node, View, between, key_id
+from chord import REPLICAS, TOMBSTONE_LIFE, Node, View
 from messages import (
     EPOCH,
     Accepted,
@@ -23,13 +22,9 @@ from messages import (
 )
 from place import CALL_TIMEOUT, Place
 from store import MISSING, Listing, Store, batches, demoted, remember, version_of
+from transfer import Transfer, in_slices, transfer_time
 
-HOP_TIMEOUT = 2.0  # s for an answer of an owner, who may have to wait for its replicas
 SETTLE_PAUSE = 0.1  # s between two attempts
-LONGEST_PIECE = 30.0  # s for one message of records, after attempts that were too short
-FETCHED = 5_000  # keys asked for in one message
-SLICE = 5_000  # keys gone through before others may run
-TRANSFER = 5_000_000  # characters/s that a node takes, at the least
 
 
 class Holder(Place):
@@ -41,13 +36,12 @@ class Holder(Place):
         self.listings: dict[Node, Listing] = {}  # what others have, while I settle
         self.estate: dict[Node, Listing] = {}  # what others have, while I leave
         self.prepared: list[Record] = []  # copied before I was in the ring
-        self.piece_timeout = HOP_TIMEOUT
+        self.transfer = Transfer(host, self.learn)
         self.counter = 0  # of versions and of operations
         self.settling = False
         self.writing: set[str] = set()  # keys for which holders are being asked
         self.doubts: set[str] = set()  # keys for which a holder may have a write that failed
         self.bequests: set[str] = set()  # keys held for the next view, from one about to leave
-        self.unfinished: dict[int, int] = {}  # node -> records that I have yet to hand over to it
         self.swept = host.now()
         self.swept_epoch = 0
         self.old_tombstones: set[Record] = set()
@@ -59,7 +53,7 @@ class Holder(Place):
     # --- changes of place ---
 
     async def prepare(self, place: Registered) -> bool:
-        """Copy what I shall hold from who will follow me, which serves it meanwhile.
+        """Copy what I shall hold from the nodes that will follow me, which serve it meanwhile.
 
         Return False if the ring has changed since the registry told me of it.
         """
@@ -71,11 +65,11 @@ class Holder(Place):
         arc = to_be.held_after(id), id
         try:
             for source in to_be.next_nodes(id):
-                versions = await self._versions(view, source, *arc, self.listings)
+                versions = await self.transfer.versions(view, source, *arc, self.listings)
                 if versions is None:
                     return False
                 have = {record.key: record for record in self.prepared}
-                self.prepared += await self._fetch(source, view.ring, versions, have)
+                self.prepared += await self.transfer.fetch(source, view.ring, versions, have)
         except Unreachable:
             return False
         return True
@@ -121,9 +115,9 @@ class Holder(Place):
 
     async def _look(self, heir: Node) -> None:
         """Learn what a node has while I still serve, so that the hand-over is short."""
-        self.unfinished[heir.id] = len(self.records)
+        self.transfer.unfinished[heir.id] = len(self.records)
         with contextlib.suppress(Unreachable):
-            await self._versions(self.view, heir, self.id, self.id, self.estate)
+            await self.transfer.versions(self.view, heir, self.id, self.id, self.estate)
 
     async def _hand_over(self, view: View) -> int | None:
         """Give the nodes that hold my arc without me what they lack; return how many have all.
@@ -131,7 +125,7 @@ class Holder(Place):
         None: some that live have not. One that hangs is waited for, until the registry drops it;
         without a registry two are enough.
         """
-        self.unfinished.clear()
+        self.transfer.unfinished.clear()
         heirs = self._next_holders(view)
         results = await self.host.gather(*(self._bequeath(view, heir) for heir in heirs))
         living = [result for result in results if result is not None]
@@ -140,17 +134,16 @@ class Holder(Place):
 
     async def _bequeath(self, view: View, heir: Node) -> bool | None:
         """Give a node what I have and it has not; False: it has not got all; None: it is gone."""
-        self.unfinished[heir.id] = len(self.records)
+        self.transfer.unfinished[heir.id] = len(self.records)
         try:
-            theirs = await self._versions(view, heir, self.id, self.id, self.estate)
-            mine = dict(self.records)
-            if theirs is None or not await self._push(view, heir, theirs, mine):
+            theirs = await self.transfer.versions(view, heir, self.id, self.id, self.estate)
+            if theirs is None or not await self.transfer.push(view, heir, theirs, self.records):
                 return False
         except Refused:
             return None
         except Unreachable:
             return False
-        self.unfinished.pop(heir.id, None)
+        self.transfer.unfinished.pop(heir.id, None)
         return True
 
     # --- settling: the holders of my arc agree on its records ---
@@ -190,23 +183,25 @@ class Holder(Place):
             self.host.spawn(self._try(predecessor, "install", view))
         arc = predecessor.id, self.id
         theirs = await self.host.gather(
-            *(self._versions(view, heir, *arc, self.listings) for heir in heirs)
+            *(self.transfer.versions(view, heir, *arc, self.listings) for heir in heirs)
         )
         if None in theirs:
             return False
         newest = await self._collect(view, heirs, theirs)
         records = newest | self._served(view)
-        pushes = (self._push(view, *its, records) for its in zip(heirs, theirs, strict=True))
+        pushes = (
+            self.transfer.push(view, *its, records) for its in zip(heirs, theirs, strict=True)
+        )
         if not all(await self.host.gather(*pushes)) or view is not self.view or self.leaving:
             return False
-        async for keys in self._in_slices(list(newest)):
+        async for keys in in_slices(self.host, list(newest)):
             for key in keys:  # only now: what I serve, all holders have
                 self.store.put(newest[key])
         if view is not self.view or self.leaving:
             return False
         self.served_after, self.settled = predecessor.id, view.epoch
         self.listings.clear()
-        self.piece_timeout = HOP_TIMEOUT
+        self.transfer.all_is_well()
         return True
 
     def _served(self, view: View) -> dict[str, Record]:
@@ -225,39 +220,23 @@ class Holder(Place):
         newest = self.store.on(after, upto)
         known = [{key: record.version for key, record in newest.items()}]
         for heir, versions in zip(heirs, theirs, strict=True):
-            known.append(await self._part(view, versions, after, upto))
-            for record in await self._fetch(heir, view.ring, known[-1], newest):
+            on_arc = Listing(view.predecessor(self.id).id, self.id, versions=versions)
+            known.append(on_arc.on(after, upto, view.m))
+            for record in await self.transfer.fetch(heir, view.ring, known[-1], newest):
                 if record.version > version_of(newest, record.key):
                     newest[record.key] = record
         await self._settle_disputes(view, newest, known)
         return newest
 
-    async def _part(self, view: View, versions: dict, after: int, upto: int) -> dict[str, int]:
-        """Return the versions on a part of my arc."""
-        if (after, upto) == (view.predecessor(self.id).id, self.id):
-            return versions
-        part: dict[str, int] = {}
-        async for keys in self._in_slices(list(versions)):
-            on_it = (key for key in keys if between(key_id(key, view.m), after, upto))
-            part.update((key, versions[key]) for key in on_it)
-        return part
-
     async def _settle_disputes(self, view: View, newest: dict, known: list[dict]) -> None:
         """Give a new version to the records on which holders do not agree; mine is known[0]."""
         if all(of_one == known[-1] for of_one in known[:-1]):
             return
-        async for keys in self._in_slices(list(newest)):
+        async for keys in in_slices(self.host, list(newest)):
             for key in keys:
                 record, others = newest[key], known if key in known[0] else known[1:]
                 if any(of_one.get(key, MISSING) != record.version for of_one in others):
                     newest[key] = replace(record, version=self._next_version(view))
-
-    async def _in_slices(self, keys: Sequence):
-        """Yield parts of a long sequence, between which others may run."""
-        for start in range(0, len(keys), SLICE):
-            if start:
-                await self.host.sleep(0)
-            yield keys[start : start + SLICE]
 
     async def _resolve_doubts(self) -> bool:
         """Write anew what is true of keys in doubt, so that a write that failed stays so."""
@@ -266,67 +245,6 @@ class Holder(Place):
                 self.doubts.discard(key)
             elif key not in self.writing and not await self._rewrite(key):
                 return False
-        return True
-
-    async def _versions(
-        self, view: View, node: Node, after: int, upto: int, listings: dict[Node, Listing]
-    ) -> dict | None:
-        """Return what a node has on an arc, once it is in this view; None if that is old.
-
-        Only what is not yet known is asked for, page by page.
-        """
-        listing = listings.get(node)
-        if listing is None or not listing.covers(after, upto, view.m):
-            listing = listings[node] = Listing(after, upto)
-        more = True
-        while more:
-            arc = Arc(node.id, view, listing.after, listing.upto, listing.generation, listing.since)
-            reply = await self._piece(node, "digest", arc)
-            self.learn(reply.view)
-            if not reply.accepted:
-                return None
-            listing.add(reply)
-            more = reply.more
-        return listing.on(after, upto, view.m)
-
-    async def _piece(self, node: Node, method: str, request: object) -> object:
-        """Call for one piece of a transfer; after a failure the next one is given more time."""
-        try:
-            return await self.host.call(node.address, method, request, self.piece_timeout)
-        except Unreachable:
-            self.piece_timeout = min(2 * self.piece_timeout, LONGEST_PIECE)
-            raise
-
-    async def _fetch(self, node: Node, ring: int, versions: dict, have: dict) -> list[Record]:
-        """Return the records of another node that are newer than those at hand."""
-        records: list[Record] = []
-        wanted = [key for key, version in versions.items() if version > version_of(have, key)]
-        while wanted:
-            keys = Keys(tuple(wanted[:FETCHED]), ring)
-            copies = await self._piece(node, "fetch", keys)
-            records += copies.records
-            got = {record.key for record in copies.records}
-            if not got:
-                raise Unreachable("it no longer has what it listed")
-            wanted = [key for key in wanted[:FETCHED] if key not in got] + wanted[FETCHED:]
-        return records
-
-    async def _push(self, view: View, node: Node, versions: dict, records: dict) -> bool:
-        """Send a node the records that it lacks; return False if it is in another view."""
-        lacking = []
-        async for part in self._in_slices(list(records.values())):
-            lacking += [r for r in part if r.version > versions.get(r.key, MISSING)]
-        left = len(lacking)
-        for batch in batches(lacking):
-            if node.id in self.unfinished:
-                self.unfinished[node.id] = left
-            copies = Copies(node.id, view.epoch, batch, view.ring)
-            timeout = HOP_TIMEOUT + sum(len(record.text or "") for record in batch) / TRANSFER
-            reply = await self.host.call(node.address, "replicate", copies, timeout)
-            self.learn(reply.view)
-            if not reply.accepted:
-                return False
-            left -= len(batch)
         return True
 
     # --- writing: all holders take a record, in one epoch ---
@@ -360,7 +278,7 @@ class Holder(Place):
 
     async def _replicate(self, view: View, node: Node, record: Record) -> bool:
         copies = Copies(node.id, view.epoch, (record,), view.ring)
-        timeout = CALL_TIMEOUT + len(record.text or "") / TRANSFER
+        timeout = CALL_TIMEOUT + transfer_time(record.text)
         reply = await self._try(node, "replicate", copies, timeout)
         if reply is None or reply.accepted:
             return reply is not None

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 from chord import Node, View, key_id, next_hop
-from holder import HOP_TIMEOUT, TRANSFER, Holder
+from holder import Holder
 from messages import Host, Kind, Operation, Outcome, Status, Unreachable
 from store import is_over
+from transfer import transfer_time
 
+HOP_TIMEOUT = 2.0  # s for an answer of an owner, which may have to wait for its replicas
 OPERATION_TIMEOUT = 8.0  # s in which a node carries out what a client wants, or gives up
 FORWARD_TIMEOUT = 0.3  # s for an answer of a node that can only tell the next one
 LISTEN_PAUSE = 0.1  # s between two attempts to hear from a silent node
@@ -20,7 +22,7 @@ class Member(Holder):
         super().__init__(host, ipaddr, port, registry)
         self.under_way: dict[str, list[int]] = {}  # key -> counters of operations, in order
         self.silent: dict[int, Node] = {}  # nodes gone around, until they answer again
-        self.owners: set[int] = set()  # who has answered for its arc in this view
+        self.owners: set[int] = set()  # nodes that answered for their arc in this view
 
     def _step_into(self, view: View | None) -> None:
         """Step into a newer view, in which others may own the keys."""
@@ -91,9 +93,9 @@ class Member(Holder):
     async def _hop(self, node: Node, operation: Operation) -> Outcome:
         """Ask one node. One that only passes the key on needs no time: it is silent sooner."""
         view = self.view
-        is_owner = view.m and view.successor(key_id(operation.key, view.m)).id == node.id
+        is_owner = view.members and view.successor(key_id(operation.key, view.m)).id == node.id
         timeout = HOP_TIMEOUT if is_owner else FORWARD_TIMEOUT
-        timeout += len(operation.text) / TRANSFER
+        timeout += transfer_time(operation.text)
         hop = replace(operation, ring=view.ring)
         return await self.host.call(node.address, "route", hop, timeout)
 

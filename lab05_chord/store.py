@@ -60,7 +60,7 @@ class Store:
     def listing(self, after: int, upto: int, generation: int, since: int) -> Versions:
         """Return what has changed on an arc after a change, the first page of it.
 
-        A caller who knows another generation of this store hears all anew.
+        A caller that knows another generation of this store hears all anew.
         """
         if generation != self.generation:
             since = 0
@@ -136,7 +136,7 @@ def version_of(records: dict[str, Record], key: str) -> int:
 def demoted(record: Record) -> Record:
     """Return a record as a node brings it back that was dropped: older than any in the ring.
 
-    It counts only where no holder is left who knows better, as when all nodes hung for a while.
+    It counts only where no holder is left that knows better, as when all nodes hung for a while.
     """
     return record if record.version < 0 else replace(record, version=record.version - DEMOTION)
 

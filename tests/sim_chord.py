@@ -22,14 +22,14 @@ from tests.linearizability import IMPOSSIBLE, search
 from tests.simnet import Network, Simulation
 
 member = harness.load(harness.ROOT / "lab05_chord/member.py")
-chord, messages, membership, holder, store = (
-    sys.modules[name] for name in ("chord", "messages", "membership", "holder", "store")
+chord, messages, membership, holder, store, transfer = (
+    sys.modules[name] for name in ("chord", "messages", "membership", "holder", "store", "transfer")
 )
 # A few records are as many to these rings as a million are to a real one.
 AMOUNTS = {
     (store, "PAGE"): 2,
-    (holder, "SLICE"): 2,
-    (holder, "FETCHED"): 2,
+    (transfer, "SLICE"): 2,
+    (transfer, "FETCHED"): 2,
     (store, "BATCH_BYTES"): 250,
 }
 for (module, name), amount in AMOUNTS.items():

@@ -49,6 +49,7 @@ CORES = [
     "lab05_chord/membership.py",
     "lab05_chord/place.py",
     "lab05_chord/store.py",
+    "lab05_chord/transfer.py",
     "lab05_chord/messages.py",
     "lab06_raft/leader.py",
     "lab06_raft/log.py",
