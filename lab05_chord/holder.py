@@ -98,20 +98,17 @@ class Holder(Place):
 
         Return False if there is no other node that could have them.
         """
-        await self.host.gather(*(self._look(heir) for heir in self._next_holders(self.view)))
+        heirs = self.view.next_nodes(self.id, REPLICAS + 1)
+        await self.host.gather(*(self._look(heir) for heir in heirs))
         self.leaving = True
         while self.has_place_in(self.view):
             view = self.view
-            heirs = await self._hand_over(view)
-            if heirs is not None and await self.deregister(view):
-                return heirs > 0
+            count = await self._hand_over(view)
+            if count is not None and await self.deregister(view):
+                return count > 0
             await self.host.sleep(SETTLE_PAUSE)
             self.ask_soon()
         return True  # dropped, and so are my copies
-
-    def _next_holders(self, view: View) -> list[Node]:
-        """Return the nodes that hold my arc without me."""
-        return view.next_nodes(self.id, REPLICAS + 1)
 
     async def _look(self, heir: Node) -> None:
         """Learn what a node has while I still serve, so that the hand-over is short."""
@@ -126,9 +123,12 @@ class Holder(Place):
         without a registry two are enough.
         """
         self.transfer.unfinished.clear()
-        heirs = self._next_holders(view)
-        results = await self.host.gather(*(self._bequeath(view, heir) for heir in heirs))
-        living = [result for result in results if result is not None]
+        others, living = view.next_nodes(self.id, len(view.members)), []
+        while others and len(living) <= REPLICAS:  # one that is gone, another comes for it
+            missing = REPLICAS + 1 - len(living)
+            heirs, others = others[:missing], others[missing:]
+            results = await self.host.gather(*(self._bequeath(view, heir) for heir in heirs))
+            living += [result for result in results if result is not None]
         needed = min(len(living), REPLICAS) if self.orphan else len(living)
         return sum(living) if sum(living) >= needed and view is self.view else None
 

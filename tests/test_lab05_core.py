@@ -480,6 +480,22 @@ def test_a_leaving_node_brings_the_three_up_to_date_who_will_hold_its_arc():
     assert asked == 2 * ["host:24", "host:25", "host:26"]  # before and after it stops serving
 
 
+@pytest.mark.parametrize("gone", [{24}, {24, 25, 26}, {24, 25, 26, 31}, set(EXAMPLE) - {16}])
+def test_a_leaving_node_hands_over_to_the_next_that_live_however_many_are_gone(gone):
+    node, got = node_in(view_of(EXAMPLE), 16), []
+
+    def digest(address):
+        if int(address.split(":")[1]) in gone:
+            raise messages.Refused
+        got.append(int(address.split(":")[1]))
+        return messages.Versions(True)
+
+    node.host.answers = {"digest": digest}
+    living = [id for id in (24, 25, 26, 31, 2) if id not in gone][:3]
+    assert asyncio.run(node._hand_over(node.view)) == len(living)
+    assert got == living
+
+
 def test_an_owner_takes_no_record_of_what_it_serves_from_a_neighbour_that_leaves():
     node = node_in(view_of([2, 16, 24]), 16)  # serves 3 to 16
     doubtful = messages.Record("Minsk", messages.EPOCH, None), messages.Record("Kazan", 1, "x")
