@@ -8,6 +8,11 @@ the others reach it. Where they reach it by another, as behind NAT or in a conta
     python3 Node.py 10.0.0.1:5000 0.0.0.0:5001 --announce 10.0.0.2:5001
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
 import ipaddress
 import os
@@ -19,8 +24,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from member import Member
 from messages import Kind, Outcome, Status, Unreachable
-from process import STOP_SIGNALS, printable, say
-from rpc import bind, grpc, join_address, parse_address
+from rpc import bind, grpc
 from wire import (
     OPERATIONS,
     ROUTES,
@@ -159,23 +163,23 @@ def leave(threads: Threads, member: Member) -> None:
     """Leave the ring in good order, however long that takes; a second signal ends it at once."""
 
     def end() -> None:
-        signal.sigwait(STOP_SIGNALS)
+        signal.sigwait(cli.STOP_SIGNALS)
         if member.records:
-            say(f"Node.py: ended while {unfinished(member)}", "stderr")
+            cli.complain(f"ended while {unfinished(member)}")
         os._exit(1 if member.records else 0)
 
     threading.Thread(target=end, daemon=True).start()
     with ThreadPoolExecutor(1) as executor:
         leaving = executor.submit(threads.do, member.leave)
         if leaving not in wait([leaving], LEAVE_SILENCE).done:
-            say(f"Node.py: still {unfinished(member)}; Ctrl-C ends it at once", "stderr")
+            cli.complain(f"still {unfinished(member)}; Ctrl-C ends it at once")
     keys = sum(record.text is not None for record in member.records.values())
     if not leaving.result():
         if keys:
-            say(f"Node.py: the last node of the ring; {keys} keys go with it", "stderr")
+            cli.complain(f"the last node of the ring; {keys} keys go with it")
     elif member.orphan:
         reason = f"no registry answers at {member.registry}: the ring misses this node later"
-        say(f"Node.py: {reason}; its keys are with its successors", "stderr")
+        cli.complain(f"{reason}; its keys are with its successors")
 
 
 def unfinished(member: Member) -> str:
@@ -187,26 +191,21 @@ def unfinished(member: Member) -> str:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="Node.py",
-        description="Run a node of a Chord ring.",
-        epilog="example: python3 Node.py 127.0.0.1:5000 127.0.0.1:5001",
-    )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
-    parser.add_argument("registry", type=parse_address, metavar="registry-ip:port")
+    parser = cli.parser("Run a node of a Chord ring.", "127.0.0.1:5000 127.0.0.1:5001")
+    parser.add_argument("registry", type=cli.parse_address, metavar="registry-ip:port")
     parser.add_argument(
-        "address", type=parse_address, metavar="ip:port", help="where to listen; port 0: any"
+        "address", type=cli.parse_address, metavar="ip:port", help="where to listen; port 0: any"
     )
     parser.add_argument(
         "--announce",
-        type=parse_address,
+        type=cli.parse_address,
         metavar="ip:port",
         help="where others reach this node (default: where it listens); port 0: the port it has",
     )
     args = parser.parse_args(argv)
     host, port = args.announce = args.announce or args.address
     if is_wildcard(host):
-        others = f"other nodes cannot reach {join_address(host, port)}"
+        others = f"other nodes cannot reach {cli.join_address(host, port)}"
         parser.error(f"{others}: tell an address that they can by --announce ip:port")
     return args
 
@@ -228,21 +227,20 @@ def main(argv: list[str] | None = None) -> None:
     try:
         bound = bind(server, host, port)
     except OSError as error:
-        print(f"Node.py: {error}", file=sys.stderr)
-        sys.exit(1)
-    threads = Threads(joined=lambda id, view: say(assigned(id, view)))
+        sys.exit(cli.complain(str(error)))
+    threads = Threads(joined=lambda id, view: cli.say(assigned(id, view)))
     announced, announced_port = args.announce
     ipaddr = f"[{announced}]" if ":" in announced else announced
-    member = Member(threads, ipaddr, announced_port or bound, join_address(*args.registry))
+    member = Member(threads, ipaddr, announced_port or bound, cli.join_address(*args.registry))
     services.add_NodeServiceServicer_to_server(Servicer(threads, member), server)
     server.start()
     if port == 0:
-        say(f"Node listens on {join_address(host, bound)}")
+        cli.say(f"Node listens on {cli.join_address(host, bound)}")
     life = Life(threads, member)
     life.start()
-    signal.sigwait(STOP_SIGNALS)
+    signal.sigwait(cli.STOP_SIGNALS)
     if life.problem:
-        say(f"Node.py: {printable(life.problem)}", "stderr")
+        cli.complain(cli.printable(life.problem))
     if not life.problem:
         leave(threads, member)
     server.stop(LAST_ANSWERS).wait()

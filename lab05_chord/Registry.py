@@ -5,6 +5,11 @@
 The second argument is m: ids are the integers 0 to 2**m - 1.
 """
 
+import cli
+
+if __name__ == "__main__":
+    cli.start()  # before what takes long to import
+
 import argparse
 import random
 import signal
@@ -14,11 +19,11 @@ import time
 
 from chord import LARGEST_M
 from membership import Membership
-from process import STOP_SIGNALS, printable, say
-from rpc import bind, join_address, parse_address, parse_port
+from rpc import bind
 from wire import Threads, assigned, messages, new_server, receiver, services, to_message
 
 TICK = 0.1  # s
+parse_m = cli.number(1, LARGEST_M, "a number of bits")
 SEED = 0  # so that the ids of a ring are the same in every run
 
 
@@ -38,14 +43,14 @@ class Servicer(services.RegistryServiceServicer):
         # As a part of the rule, so that the lines stand in the order of joining.
         reply = await self.membership.register(registration)
         if reply.view and not registration.prepare:
-            say(assigned(reply.id, reply.view))
+            cli.say(assigned(reply.id, reply.view))
         return reply
 
     @receiver
     def deregister(self, departure):
         """Let a node go."""
         reply = self.threads.do(self.membership.deregister, departure)
-        say(reply.message, "stderr")
+        cli.say(reply.message, "stderr")
         return reply
 
     @receiver
@@ -60,7 +65,7 @@ class Servicer(services.RegistryServiceServicer):
         reply = self.threads.do(self.membership.restore, view)
         if self.membership.view is not before:
             count = len(self.membership.view.members)
-            say(f"learned of a ring of {count} from its nodes", "stderr")
+            cli.say(f"learned of a ring of {count} from its nodes", "stderr")
         return reply
 
     def get_chord_info(self, request, context):
@@ -72,29 +77,19 @@ def drop_the_silent(threads: Threads, membership: Membership) -> None:
     """Let the registry notice that time passes."""
     while True:
         for node in threads.do(membership.tick):
-            say(f"node {node.id} at {printable(node.address)} is silent, it is out", "stderr")
+            cli.say(
+                f"node {node.id} at {cli.printable(node.address)} is silent, it is out", "stderr"
+            )
         time.sleep(TICK)
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
     """Return (host, port) of "host:port", or of a port alone."""
-    return parse_address(text) if ":" in text else ("127.0.0.1", parse_port(text))
-
-
-def parse_m(text: str) -> int:
-    """Return the number of bits of an id."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= LARGEST_M):
-        raise argparse.ArgumentTypeError(f"m is an integer from 1 to {LARGEST_M}, not {text!r}")
-    return int(text)
+    return cli.parse_address(text) if ":" in text else ("127.0.0.1", cli.parse_port(text))
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="Registry.py",
-        description="Run the registry of a Chord ring.",
-        epilog="example: python3 Registry.py 127.0.0.1:5000 5",
-    )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
+    parser = cli.parser("Run the registry of a Chord ring.", "127.0.0.1:5000 5")
     parser.add_argument(
         "address", type=parse_endpoint, metavar="ip:port", help="where to listen; port 0: any"
     )
@@ -109,16 +104,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         port = bind(server, host, port)
     except OSError as error:
-        print(f"Registry.py: {error}", file=sys.stderr)
-        return 1
+        return cli.complain(str(error))
     random.seed(SEED)
     threads = Threads()
     membership = Membership(threads, args.m)
     services.add_RegistryServiceServicer_to_server(Servicer(threads, membership), server)
     server.start()
     threading.Thread(target=drop_the_silent, args=(threads, membership), daemon=True).start()
-    say(f"Registry listens on {join_address(host, port)}")
-    signal.sigwait(STOP_SIGNALS)
+    cli.say(f"Registry listens on {cli.join_address(host, port)}")
+    signal.sigwait(cli.STOP_SIGNALS)
     server.stop(grace=None)
     return 0
 

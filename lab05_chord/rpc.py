@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc  # noqa: E402
-from cli import cannot_listen, join_address, parse_address, parse_port  # noqa: E402, F401
+from cli import cannot_listen, join_address  # noqa: E402
 from google.protobuf import descriptor_pb2  # noqa: E402, F401  (imports all a compiled .proto does)
 from grpc_tools import protoc  # noqa: E402
 

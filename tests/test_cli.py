@@ -11,8 +11,7 @@ import pytest
 from tests.harness import ROOT
 from tests.test_house import INTERACTIVE, OTHERS, SERVERS
 
-SCRIPTS = [case for case in SERVERS + OTHERS if "lab05" not in case[0]]
-CLIENTS = [script for script in INTERACTIVE if "lab05" not in script]
+SCRIPTS = SERVERS + OTHERS
 
 
 # --- The start ---
@@ -114,7 +113,7 @@ sys.addaudithook(hook)
 # --- Output ---
 
 
-@pytest.mark.parametrize("script", CLIENTS)
+@pytest.mark.parametrize("script", INTERACTIVE)
 @pytest.mark.parametrize("arguments", [["--help"], None])
 def test_a_full_disk_is_one_line_and_exit_1(script, arguments):
     arguments = dict(OTHERS)[script] if arguments is None else arguments
@@ -130,7 +129,7 @@ def test_a_full_disk_is_one_line_and_exit_1(script, arguments):
 # --- The prompt ---
 
 
-@pytest.mark.parametrize("script", CLIENTS)
+@pytest.mark.parametrize("script", INTERACTIVE)
 def test_commands_may_stand_on_the_command_line_and_a_failed_one_is_exit_1(spawn, script):
     arguments = dict(OTHERS)[script]
     good = spawn(script, *arguments, "-c", "help", "-c", "?")
@@ -140,23 +139,23 @@ def test_commands_may_stand_on_the_command_line_and_a_failed_one_is_exit_1(spawn
     assert bad.wait() == 1
 
 
-@pytest.mark.parametrize("script", CLIENTS)
+@pytest.mark.parametrize("script", INTERACTIVE)
 def test_help_of_a_command_is_its_form_and_an_example(spawn, script):
-    name = "getval" if "lab06" in script else "isprime"
+    name = {"lab05": "find", "lab06": "getval"}.get(script[:5], "isprime")
     client = spawn(script, *dict(OTHERS)[script], "-c", f"help {name}")
     assert client.wait() == 0
     form, example = [line for line in client.lines if name in line]
     assert form.startswith(f"{name} ") and example.startswith(f"example: {name} ")
 
 
-@pytest.mark.parametrize("script", CLIENTS)
+@pytest.mark.parametrize("script", INTERACTIVE)
 def test_eof_is_an_ordinary_word(spawn, script):
     client = spawn(script, *dict(OTHERS)[script], "-c", "EOF", "-c", "help")
     assert client.wait() == 1
     assert "commands: " in client.lines[-2 if client.lines[-1].endswith(("down", "ends")) else -1]
 
 
-@pytest.mark.parametrize("script", CLIENTS)
+@pytest.mark.parametrize("script", INTERACTIVE)
 def test_the_history_is_kept_for_the_next_session_and_for_nobody_else(spawn, tmp_path, script):
     options = {"tty": True, "env": {"XDG_STATE_HOME": str(tmp_path)}}
     first = spawn(script, *dict(OTHERS)[script], **options)

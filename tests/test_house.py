@@ -216,7 +216,7 @@ def test_ctrl_c_and_ctrl_d_at_the_prompt_end_an_interactive_client_with_0(spawn,
     assert process.out.endswith("\n") or key == "\x03"
 
 
-@pytest.mark.parametrize("script", [script for script in INTERACTIVE if "lab05" not in script])
+@pytest.mark.parametrize("script", INTERACTIVE)
 def test_a_client_suspended_with_ctrl_z_comes_back_and_can_be_told_to_end(spawn, tmp_path, script):
     (tmp_path / "shell.py").write_text(JOB_CONTROL)
     shell = spawn(tmp_path / "shell.py", ROOT / script, *dict(OTHERS)[script], tty=True)
@@ -414,8 +414,7 @@ late = Late()
 @pytest.mark.parametrize("script, arguments", SERVERS + OTHERS)
 def test_ctrl_c_during_the_imports_is_not_lost(spawn, tmp_path, script, arguments):
     """Packages that take long to import, and swallow what interrupts them."""
-    slow = ("zmq", "grpc") if "lab05" in script else ("argparse", "zmq", "grpc")
-    for package in slow:
+    for package in ("argparse", "zmq", "grpc"):
         (tmp_path / f"{package}.py").write_text(SLOW_IMPORT)
     (tmp_path / "config.conf").write_text(f"0 127.0.0.1 {free_port()}\n")
     (tmp_path / "server.py").touch()  # a file to send
