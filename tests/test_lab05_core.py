@@ -496,6 +496,25 @@ def test_a_leaving_node_hands_over_to_the_next_that_live_however_many_are_gone(g
     assert got == living
 
 
+@pytest.mark.parametrize("old", [2, 16, 26])
+def test_a_newcomer_copies_although_the_ring_still_has_an_entry_with_its_address(old):
+    node, asked = member.Member(ScriptedHost(), "host", old, "registry"), []
+
+    def digest(address):
+        asked.append(address)
+        return messages.Versions(True)
+
+    node.host.answers = {"digest": digest}
+    place = messages.Registered(16 if old == 16 else 20, 5, view=view_of([2, 16, 24, 26]))
+    assert asyncio.run(node.prepare(place))
+    assert asked == [f"host:{id}" for id in (24, 26, 2) if id != old][:2]
+
+
+def test_the_first_node_of_a_ring_has_nothing_to_copy():
+    node = member.Member(ScriptedHost(), "host", 1, "registry")
+    assert asyncio.run(node.prepare(messages.Registered(24, 5, view=view_of([]))))
+
+
 def test_an_owner_takes_no_record_of_what_it_serves_from_a_neighbour_that_leaves():
     node = node_in(view_of([2, 16, 24]), 16)  # serves 3 to 16
     doubtful = messages.Record("Minsk", messages.EPOCH, None), messages.Record("Kazan", 1, "x")
