@@ -253,10 +253,10 @@ class World:
         self.told_to_leave.add(process)
 
         async def leave():
-            members = process.rules.view.members
             if not await process.rules.leave():  # no other node is left: the records go with it
-                others = [node for node in members if node.address != process.address]
-                assert not any(self.processes[node.address].alive for node in others)
+                others = [n for n in process.rules.view.members if n.address != process.address]
+                living = [n.id for n in others if self.processes[n.address].alive]
+                assert not living, f"seed {self.seed}: it left as the last one, before {living}"
                 self.beyond = True
             process.kill()
 
