@@ -91,7 +91,7 @@ class Servicer(services.NodeServiceServicer):
 
     def get_finger_table(self, request, context):
         """Tell this node's id and fingers."""
-        id, view = self.member.id, self.member.view
+        id, view = self.member.place.id, self.member.place.view
         fingers = view.fingers(id) if id in view.by_id else []
         return messages.FingerTable(id=id, finger_table=[to_message(n) for n in fingers])
 
@@ -108,14 +108,14 @@ class Servicer(services.NodeServiceServicer):
             self.routes.release()
 
     @receiver
-    def digest(self, arc):
+    def digest(self, request):
         """Tell which versions there are on an arc."""
-        return self.do(self.member.digest, arc)
+        return self.do(self.member.digest, request)
 
     @receiver
-    def fetch(self, keys):
+    def fetch(self, request):
         """Hand out records."""
-        return self.do(self.member.fetch, keys)
+        return self.do(self.member.fetch, request)
 
     @receiver
     def replicate(self, copies):
@@ -128,9 +128,9 @@ class Servicer(services.NodeServiceServicer):
         return self.do(self.member.install, view)
 
     @receiver
-    def confirm(self, epoch):
-        """Tell a neighbour whether the registry is away for me too."""
-        return self.do(self.member.confirm, epoch)
+    def grant_lease(self, request):
+        """Let a predecessor serve while the registry is away."""
+        return self.do(self.member.grant_lease, request)
 
 
 def join(threads: Threads, member: Member) -> str | None:
@@ -161,23 +161,24 @@ class Life(threading.Thread):
 
 def leave(threads: Threads, member: Member) -> None:
     """Leave the ring in good order, however long that takes; a second signal ends it at once."""
+    records = member.store.records
 
     def end() -> None:
         signal.sigwait(cli.STOP_SIGNALS)
-        if member.records:
+        if records:
             cli.complain(f"ended while {unfinished(member)}")
-        os._exit(1 if member.records else 0)
+        os._exit(1 if records else 0)
 
     threading.Thread(target=end, daemon=True).start()
     with ThreadPoolExecutor(1) as executor:
         leaving = executor.submit(threads.do, member.leave)
         if leaving not in wait([leaving], LEAVE_SILENCE).done:
             cli.complain(f"still {unfinished(member)}; Ctrl-C ends it at once")
-    keys = sum(record.text is not None for record in member.records.values())
+    keys = sum(record.text is not None for record in records.values())
     if not leaving.result():
         if keys:
             cli.complain(f"the last node of the ring; {keys} keys go with it")
-    elif member.orphan:
+    elif member.place.registry_lost:
         reason = f"no registry answers at {member.registry}: the ring misses this node later"
         cli.complain(f"{reason}; its keys are with its successors")
 

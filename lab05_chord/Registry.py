@@ -54,9 +54,9 @@ class Servicer(services.RegistryServiceServicer):
         return reply
 
     @receiver
-    def populate_finger_table(self, question):
+    def populate_finger_table(self, heartbeat):
         """Tell a node its predecessor and its fingers; take it as a sign of life."""
-        return self.threads.do(self.membership.populate_finger_table, question)
+        return self.threads.do(self.membership.populate_finger_table, heartbeat)
 
     @receiver
     def restore(self, view):

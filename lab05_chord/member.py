@@ -1,165 +1,286 @@
-"""A node's rules at the top: how it carries out operations on keys, its own and others'."""
+"""A node of the ring: how it joins, tells the registry that it lives, moves with the view, leaves.
+
+A Member is composed of
+
+    place         where it stands: view, served arc, lease        place.py
+    store         its records                                     store.py
+    transfer      records on their way, handoff                   transfer.py
+    replication   writes: the owner and its replicas              replication.py
+    sync          agreement after a change of view                sync.py
+    lookup        the walk to the owner of a key                  lookup.py
+
+and does itself what concerns them all. Each of its RPCs is a method of the same name.
+"""
 
 from dataclasses import replace
 
-from chord import Node, View, key_id, next_hop
-from holder import Holder
-from messages import Host, Kind, Operation, Outcome, Status, Unreachable
-from store import is_over
-from transfer import transfer_time
+from chord import REPLICAS, View
+from lookup import Lookup
+from messages import (
+    CALL_TIMEOUT,
+    HEARTBEAT_INTERVAL,
+    LEASE_TIMEOUT,
+    LISTEN_TIMEOUT,
+    Ack,
+    Copies,
+    Departure,
+    Digest,
+    DigestRequest,
+    FetchRequest,
+    Heartbeat,
+    Host,
+    LeaseRequest,
+    Operation,
+    Outcome,
+    Refused,
+    Registered,
+    Registration,
+    Unreachable,
+    try_call,
+)
+from place import Place
+from replication import Replication
+from store import Store, batches
+from sync import Sync
+from transfer import RETRY_INTERVAL, Handoff, Transfer
 
-HOP_TIMEOUT = 2.0  # s for an answer of an owner, which may have to wait for its replicas
-OPERATION_TIMEOUT = 8.0  # s in which a node carries out what a client wants, or gives up
-FORWARD_TIMEOUT = 0.3  # s for an answer of a node that can only tell the next one
-LISTEN_PAUSE = 0.1  # s between two attempts to hear from a silent node
-RETRY_PAUSE = (0.01, 0.1)  # s before the second attempt, and before all late ones
+LEASE_CALL_TIMEOUT = 0.5  # s: the next heartbeat must not be late because of it
+REGISTER_TIMEOUT = 15.0  # s: a newcomer waits for those before it, and for a death to be noticed
+RECONNECT_INTERVAL = 0.2  # s between two heartbeats to a registry that is away
+SOONEST_HEARTBEAT = 0.05  # s between two heartbeats out of turn
+PREPARATIONS = 3  # times that a newcomer begins to copy, as the ring changes, before it is admitted
 
 
-class Member(Holder):
-    """One node of the ring: place.py is where it stands, holder.py what it holds."""
+class Member:
+    """One node of the ring.
+
+    Args:
+        host: the world, see messages.Host. ipaddr, port: where others reach this node.
+        registry: the registry's address.
+    """
 
     def __init__(self, host: Host, ipaddr: str, port: int, registry: str):
-        super().__init__(host, ipaddr, port, registry)
-        self.under_way: dict[str, list[int]] = {}  # key -> counters of operations, in order
-        self.silent: dict[int, Node] = {}  # nodes gone around, until they answer again
-        self.owners: set[int] = set()  # nodes that answered for their arc in this view
+        self.host, self.registry = host, registry
+        self.ipaddr, self.port = ipaddr, port
+        self.asked = -LEASE_TIMEOUT  # the last heartbeat
+        self.place = place = Place(host.now, f"{ipaddr}:{port}")
+        self.store = store = Store(host.draw_identity(), host.now())
+        self.transfer = transfer = Transfer(host, self.learn)
+        self.handoff = Handoff(host, place, store, transfer)
+        self.replication = Replication(host, place, store, self.learn, self._repair)
+        self.sync = Sync(
+            host, place, store, transfer, self.replication, self.heartbeat, self.heartbeat_soon
+        )
+        self.lookup = Lookup(host, place, self.replication.execute, self.heartbeat_soon)
+        self.operate = self.lookup.operate
 
-    def _step_into(self, view: View | None) -> None:
-        """Step into a newer view, in which others may own the keys."""
-        before = self.view
-        super()._step_into(view)
-        if self.view is not before:
-            self.owners.clear()
+    # --- joining ---
 
-    async def operate(self, kind: Kind, key: str, text: str = "") -> Outcome | None:
-        """Carry out what a client wants of whichever node owns the key; None: in vain.
+    async def join(self) -> Registered:
+        """Get a place in the ring: the one that this node had before, if it is free.
 
-        This node itself asks one hop after the other. A hop answers without asking anyone (but
-        for the owner of a write, which asks its replicas, who ask nobody), so however many
-        operations are under way, none waits for another that waits for it.
+        It copies what it will hold before it asks to be admitted: so it serves soon afterwards.
         """
-        self.counter += 1
-        counter, under_way = self.counter, self.under_way.setdefault(key, [])
-        under_way.append(counter)
-        number = f"{self.name}.{counter}.{under_way[0]}"
+        place = self.place
+        wish = place.id if place.id >= 0 else None
+        request = Registration(self.ipaddr, self.port, wish, prepare=True)
+        place.start_joining()
         try:
-            return await self._insist(Operation(kind, key, text, number))
+            for _ in range(PREPARATIONS):
+                reply = await self._register(request)
+                if reply.id < 0:
+                    return reply
+                request = replace(request, wish=reply.id)
+                if await self.sync.copy(reply):
+                    break
+            sent = self.host.now()
+            reply = await self._register(replace(request, prepare=False))
         finally:
-            under_way.remove(counter)
-            if not under_way:
-                del self.under_way[key]
+            place.joining = False
+        if reply.id < 0:
+            return reply
+        self.sync.rejoin(reply.m, absence=sent - place.lease_start)
+        place.enter(reply.id, reply.view, sent)
+        self.host.joined(place.id, place.view)
+        self.host.spawn(self.sync.run())
+        return reply
 
-    async def _insist(self, operation: Operation) -> Outcome | None:
-        deadline = self.host.now() + OPERATION_TIMEOUT
-        pause = RETRY_PAUSE[0]
-        while self.host.now() < deadline:
-            outcome = await self._walk(operation)
-            if outcome is not None:
-                return outcome
-            self.ask_soon()
-            await self.host.sleep(pause)
-            pause = min(2 * pause, RETRY_PAUSE[1])
-        return None
+    async def _register(self, request: Registration) -> Registered:
+        return await self.host.call(self.registry, "register", request, REGISTER_TIMEOUT)
 
-    async def _walk(self, operation: Operation) -> Outcome | None:
-        """Go from hop to hop, around silent ones, until the owner answers; None: try again."""
-        operation = replace(operation, avoid=tuple(self.silent))
-        node = self._known_owner(operation.key)
-        for _ in range(2 * self.view.m + 2):
-            if node is None or node.id == self.id:
-                outcome = await self._route(operation)
-            else:
-                try:
-                    outcome = await self._hop(node, operation)
-                except Unreachable:
-                    self._hear_nothing(node)
-                    operation = replace(operation, avoid=(*operation.avoid, node.id))
-                    node = None
-                    continue
-            if outcome.epoch > self.view.epoch:
-                self.ask_soon()
-            if outcome.status is not Status.NEXT:
-                return self._end(outcome)
-            node = outcome.node
-        return None
+    # --- the registry ---
 
-    def _known_owner(self, key: str) -> Node | None:
-        """Return the owner of a key, if it has answered for its arc in this view before."""
-        if not self.is_member():
-            return None
-        owner = self.view.successor(key_id(key, self.view.m))
-        return owner if owner.id in self.owners and owner.id not in self.silent else None
+    async def run(self) -> None:
+        """Send heartbeats as long as the node lives."""
+        while True:
+            await self.heartbeat()
+            lost = self.place.registry_lost
+            await self.host.sleep(RECONNECT_INTERVAL if lost else HEARTBEAT_INTERVAL)
 
-    async def _hop(self, node: Node, operation: Operation) -> Outcome:
-        """Ask one node. One that only passes the key on needs no time: it is silent sooner."""
-        view = self.view
-        is_owner = view.members and view.successor(key_id(operation.key, view.m)).id == node.id
-        timeout = HOP_TIMEOUT if is_owner else FORWARD_TIMEOUT
-        timeout += transfer_time(operation.text)
-        hop = replace(operation, ring=view.ring)
-        return await self.host.call(node.address, "route", hop, timeout)
+    def heartbeat_soon(self) -> None:
+        """Send a heartbeat now: there are signs that the ring has changed."""
+        if self.host.now() - self.asked >= SOONEST_HEARTBEAT:
+            self.host.spawn(self.heartbeat())
 
-    def _end(self, outcome: Outcome) -> Outcome | None:
-        if outcome.status is not Status.DONE:
-            return None
-        if outcome.node.id in self.view.by_id:
-            self.owners.add(outcome.node.id)
-        return outcome
+    async def heartbeat(self) -> None:
+        """Tell the registry that this node lives, and get a view and a lease."""
+        if self.place.joining:
+            return
+        self.asked = sent = self.host.now()
+        try:
+            await self._ask_registry(sent)
+        except Unreachable as error:
+            self.place.registry_lost = True
+            grants = await self.ask_successors()
+            if grants:
+                self.place.renew_lease(sent)
+            elif grants == 0 and isinstance(error, Refused):
+                # It is alone, and a new registry admits no node before it has listened.
+                self.place.renew_lease(sent - LEASE_TIMEOUT + LISTEN_TIMEOUT)
 
-    def _hear_nothing(self, node: Node) -> None:
-        """Go around a node from now on, until it is heard again."""
-        self.ask_soon()
-        if node.id not in self.silent:
-            self.silent[node.id] = node
-            self.host.spawn(self._listen(node))
+    async def _ask_registry(self, sent: float) -> None:
+        place, view = self.place, self.place.view
+        request = Heartbeat(place.id, place.address, view.epoch, place.in_sync_epoch, view.ring)
+        reply = await self.host.call(self.registry, "populate_finger_table", request, CALL_TIMEOUT)
+        if reply.epoch < place.view.epoch:  # it was started again: it gives no lease yet
+            self.step_into(reply.view)
+            await self.host.call(self.registry, "restore", place.view, CALL_TIMEOUT)
+            raise Unreachable
+        # A registry without memory may have reached the same epoch in a ring of its own.
+        other = reply.epoch == view.epoch and reply.view and reply.view.ring != view.ring
+        if reply.known and not other:
+            place.registry_lost = False
+            place.renew_lease(sent)
+            self.step_into(reply.view)
+            if reply.all_in_sync and reply.epoch == place.view.epoch == place.in_sync_epoch:
+                self.sync.sweep()
+        elif view.epoch == place.view.epoch and not (place.joining or place.leaving):
+            await self.join()  # the registry has dropped this node
 
-    async def _listen(self, node: Node) -> None:
-        """Wait until a silent node answers, or is no longer in the ring."""
-        while self.view.by_id.get(node.id) == node:
-            if await self._try(node, "install", self.view) is not None:
+    async def ask_successors(self) -> int | None:
+        """Ask the next two living successors for a lease, as the registry is away.
+
+        Return how many there are, if all of them give it; None if one does not.
+        """
+        place, grants = self.place, 0
+        request = LeaseRequest(place.view.epoch, place.view.ring)
+        for node in place.view.next_nodes(place.id, len(place.view.members)):
+            try:
+                reply = await self.host.call(
+                    node.address, "grant_lease", request, LEASE_CALL_TIMEOUT
+                )
+            except Refused:
+                continue  # a dead node owns nothing
+            except Unreachable:
+                return None
+            if not reply.accepted:
+                return None
+            grants += 1
+            if grants == REPLICAS:
                 break
-            await self.host.sleep(LISTEN_PAUSE)
-        self.silent.pop(node.id, None)
+        return grants
+
+    # --- leaving ---
+
+    async def leave(self) -> bool:
+        """Hand the records over, then leave the ring.
+
+        No time limit decides about data: until all is handed over, this node is a source of it.
+
+        Return False if there is no other node that could have them.
+        """
+        await self.handoff.prepare()
+        self.place.leaving = True
+        while self.place.is_in(self.place.view):
+            view = self.place.view
+            count = await self.handoff.hand_over(view)
+            if count is not None and await self.deregister(view):
+                return count > 0
+            await self.host.sleep(RETRY_INTERVAL)
+            self.heartbeat_soon()
+        return True  # dropped, so other nodes own what it had
+
+    async def deregister(self, view: View) -> bool:
+        """Leave the ring if it is still in this view; return False if it is not, or may not be."""
+        id = self.place.id
+        departure = Departure(id, self.place.address, view.epoch)
+        try:
+            reply = await self.host.call(self.registry, "deregister", departure, CALL_TIMEOUT)
+        except Refused:
+            self.place.registry_lost = True
+            return True  # the next registry misses this node
+        except Unreachable:
+            return False
+        if reply.view and not self.place.is_in(reply.view):
+            neighbours = dict.fromkeys([view.predecessor(id), *view.next_nodes(id)])
+            await self.host.gather(
+                *(try_call(self.host, node, "install", reply.view) for node in neighbours)
+            )
+            return True
+        self.step_into(reply.view)
+        return False
+
+    # --- views ---
+
+    def learn(self, view: View | None) -> None:
+        """Step into a newer view of the same ring that came with an answer."""
+        if view is not None and view.ring == self.place.view.ring:
+            self.step_into(view)
+
+    def step_into(self, view: View | None) -> None:
+        """Step into a newer view and do what it asks.
+
+        A view from the registry may be of another ring: a registry that was restarted may have
+        admitted nodes before it learned of their ring.
+        """
+        place = self.place
+        if view is None or not place.step_into(view):
+            return
+        self.replication.handed_over.clear()
+        self.lookup.owners.clear()
+        if not place.is_in(view):
+            self.heartbeat_soon()
+        elif not place.in_sync:
+            self.host.spawn(self.sync.run())
+            # The predecessor may have new successors too; it tells its own predecessor.
+            self.host.spawn(try_call(self.host, view.predecessor(place.id), "install", view))
+
+    def _repair(self) -> None:
+        """Look for what has changed in the ring: a write has failed."""
+        self.heartbeat_soon()
+        self.host.spawn(self.sync.run())
+
+    # --- what other nodes ask; each raises WrongRing if it comes from another ring ---
+
+    def install(self, view: View) -> Ack:
+        """Step into a newer view that another node knows; the answer is a sign of life."""
+        self.place.check_ring(view.ring)
+        self.step_into(view)
+        return Ack(True)
+
+    def grant_lease(self, request: LeaseRequest) -> Ack:
+        """Let a predecessor serve, see place.py."""
+        self.place.check_ring(request.ring)
+        return self.place.grant_lease(request)
+
+    def digest(self, request: DigestRequest) -> Digest:
+        """List the versions on an arc, in the caller's view if it is the newest."""
+        self.install(request.view)
+        return self.sync.digest(request)
+
+    def fetch(self, request: FetchRequest) -> Copies:
+        """Return the first of the records asked for, as many as go into one message."""
+        self.place.check_ring(request.ring)
+        records = self.store.records
+        found = (records[key] for key in request.keys if key in records)
+        return Copies(self.place.id, self.place.view.epoch, next(batches(found), ()))
+
+    def replicate(self, copies: Copies) -> Ack:
+        """Keep copies of records, see replication.py."""
+        self.place.check_ring(copies.ring)
+        return self.replication.replicate(copies)
 
     async def route(self, operation: Operation) -> Outcome:
-        """Carry an operation out, if the key is mine; else say which node is nearer to its owner.
-
-        Raise Stranger if it comes from another ring.
-        """
-        self.check_ring(operation.ring)
-        return await self._route(operation)
-
-    async def _route(self, operation: Operation) -> Outcome:
-        epoch = self.view.epoch
-        if self.leaving or not self.is_member():
-            return Outcome(Status.RETRY, epoch=epoch)
-        if self.serves(operation.key):
-            return await self._execute(operation)
-        k = key_id(operation.key, self.view.m)
-        node = next_hop(self.view, self.id, k, {*operation.avoid, *self.silent})
-        if node is None or node.id == self.id:  # no way, or mine but not settled
-            return Outcome(Status.RETRY, epoch=epoch)
-        return Outcome(Status.NEXT, node=node, epoch=epoch)
-
-    async def _execute(self, operation: Operation) -> Outcome:
-        kind, key = operation.kind, operation.key
-        record = self.records.get(key)
-        present = record is not None and record.text is not None
-        success = present
-        if kind in (Kind.SAVE, Kind.REMOVE):
-            if key in self.writing:
-                return Outcome(Status.RETRY)
-            done = record.operations if record else ()
-            success = operation.number in done
-            if not success and is_over(done, operation.number):
-                return Outcome(Status.RETRY)
-            if not success and present == (kind is Kind.REMOVE):
-                text = operation.text if kind is Kind.SAVE else None
-                success = await self._write(key, text, operation.number)
-                if not success:
-                    return Outcome(Status.RETRY)
-            elif not success and key in self.doubts and not await self._rewrite(key):
-                # What failed may have been this very operation: no "False" before it is undone.
-                return Outcome(Status.RETRY)
-        text = record.text if kind is Kind.GET and present else ""
-        return Outcome(Status.DONE, success, Node(self.id, self.address), text)
+        """Carry an operation out, or name the next node, see lookup.py."""
+        self.place.check_ring(operation.ring)
+        return await self.lookup.route(operation)

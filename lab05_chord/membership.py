@@ -1,14 +1,38 @@
-"""The registry's rules: who is in the ring, one change at a time (see chord.py, "Views")."""
+"""The registry's rules: which nodes are in the ring, one change at a time.
+
+Changes
+    A newcomer first gets an id reserved and copies its records. It is admitted when all nodes that
+    the last change affected are in sync. So the records of an arc are never more than one change
+    away from where they are looked for. A node that leaves names the epoch in which it has handed
+    over; if the ring has changed since, it has to hand over again. A node that is silent for
+    SILENCE_TIMEOUT is dropped, when its lease has run out.
+
+A registry that is restarted
+    Nodes serve on without it (see place.py) and tell a new one the newest view. It gives no lease
+    and changes nothing before it has heard all members, but for those that are silent for
+    SILENCE_TIMEOUT. Then it begins a new *life*, a range of epochs higher than all of before, and
+    admits no node until all know it. The first of these epochs is drawn at random, so that two
+    registries that die one after the other do not give the same epoch to different views.
+"""
 
 from collections.abc import Iterable
 
-from chord import MAX_EPOCH, SILENCE, Node, View
-from messages import Answer, Departed, Departure, Host, Question, Registered, Registration
+from chord import MAX_EPOCH, Node, View
+from messages import (
+    LISTEN_TIMEOUT,
+    SILENCE_TIMEOUT,
+    Departed,
+    Departure,
+    Heartbeat,
+    HeartbeatReply,
+    Host,
+    Registered,
+    Registration,
+)
 
-GRACE = 1.0  # s after its start in which a registry only listens: nodes may know a ring of before
-NODE_RETRY = 0.2  # s between two attempts of a node to reach a registry that is away
-RESERVATION = 60.0  # s for which an id is kept for a newcomer that copies its records
-WAIT_LIMIT = 14.0  # s in the queue of newcomers; after 15 s a node asks anew
+RESERVATION_TIMEOUT = 60.0  # s for which an id is kept for a newcomer that copies its records
+QUEUE_TIMEOUT = 14.0  # s in the queue of newcomers; after 15 s a node asks anew
+QUEUE_INTERVAL = 0.01  # s between two looks whether the ring is ready for the next
 LONGEST_TICK = 0.5  # s: time beyond is time that the registry itself slept through
 LIFE = 2**20  # epochs of one registry; the next one's are all higher
 
@@ -24,13 +48,13 @@ class Membership:
         self.host = host
         self.view = View(0, m, ring=host.draw_identity())
         self.waiting: list[tuple[str, object]] = []  # newcomers, in the order they came
-        self.reserved: dict[int, tuple[str, float]] = {}  # id -> the newcomer to be, until when
-        self.heard: dict[int, float] = {}  # id -> when it last asked, in self.time
-        self.touched: dict[int, int] = {}  # id -> the last epoch that changed its surroundings
-        self.settled: dict[int, int] = {}  # id -> the epoch in which it says it is settled
+        self.reserved: dict[int, tuple[str, float]] = {}  # id -> the newcomer's address, until when
+        self.heard: dict[int, float] = {}  # id -> its last heartbeat, in self.time
+        self.affected: dict[int, int] = {}  # id -> the last epoch that changed its neighbours
+        self.in_sync: dict[int, int] = {}  # id -> the epoch in which it says it is in sync
         self.time = 0.0  # s that the registry was awake
         self.ticked = host.now()
-        self.open = False  # until then nothing changes but by what nodes know of before
+        self.open = False  # until then it listens for what nodes know of a ring of before
 
     # --- time ---
 
@@ -39,10 +63,11 @@ class Membership:
         now = self.host.now()
         self.time += min(now - self.ticked, LONGEST_TICK)
         self.ticked = now
-        silent = [n for n in self.view.members if self.time - self.heard[n.id] > SILENCE]
-        if not self.open and self.time >= GRACE:
-            waiting = [n for n in self.view.members if n.id not in self.settled]
-            if all(node in silent for node in waiting):
+        members = self.view.members
+        silent = [node for node in members if self.time - self.heard[node.id] > SILENCE_TIMEOUT]
+        if not self.open and self.time >= LISTEN_TIMEOUT:
+            unheard = [node for node in members if node.id not in self.in_sync]
+            if all(node in silent for node in unheard):
                 self._open()
         if not self.open:
             return []
@@ -52,24 +77,24 @@ class Membership:
 
     def _open(self) -> None:
         self.open = True
-        if self.view.members:  # a ring of before: no epoch of mine may meet one of then
+        if self.view.members:  # a ring of before: no epoch of this life may meet one of then
             self._change(self.view.members, self._next_life(self.view))
-            self.touched = dict.fromkeys(self.view.ids, self.view.epoch)  # until all know it
+            self.affected = dict.fromkeys(self.view.ids, self.view.epoch)  # until all know it
 
     # --- receivers ---
 
     async def register(self, request: Registration) -> Registered:
-        """Admit a node, after all who came before it, into a ring that is settled."""
+        """Admit a node, after all that came before it, into a ring that is in sync."""
         address = f"{request.ipaddr}:{request.port}"
         if request.prepare:
-            return await self._prepare(address, request.wish)
+            return await self._reserve(address, request.wish)
         ticket, began = (address, object()), self.host.now()
         self.waiting = [other for other in self.waiting if other[0] != address] + [ticket]
         try:
             while not (self.open and self.waiting[0] is ticket and self._has_room_for(address)):
-                await self.host.sleep(0.01)
-                # It asked anew, or has given up by now: nobody would take the place.
-                if ticket not in self.waiting or self.host.now() - began > WAIT_LIMIT:
+                await self.host.sleep(QUEUE_INTERVAL)
+                # It has asked anew, or has given up by now: it would not take the place.
+                if ticket not in self.waiting or self.host.now() - began > QUEUE_TIMEOUT:
                     return Registered(-1, reason="the ring is too busy to admit a node")
             return self._admit(address, request.wish)
         finally:
@@ -78,18 +103,18 @@ class Membership:
     def _has_room_for(self, address: str) -> bool:
         """Tell whether the ring is ready for one more, at an address that only one can have."""
         if any(node.address == address for node in self.view.members):
-            # Its port is bound by somebody else: who had it is dead, and not yet missed.
+            # Another process has bound the port: the node that had it is dead, and not yet missed.
             self._change(node for node in self.view.members if node.address != address)
-        return self.all_settled()
+        return self.all_in_sync()
 
-    async def _prepare(self, address: str, wish: int | None) -> Registered:
-        """Tell a newcomer its id to come, and the ring from which it can copy its records."""
+    async def _reserve(self, address: str, wish: int | None) -> Registered:
+        """Reserve an id for a newcomer, and tell it from which ring it can copy its records."""
         while not self.open:
-            await self.host.sleep(0.01)
+            await self.host.sleep(QUEUE_INTERVAL)
         id = self._draw(address, wish)
         if id is None:
             return self._full()
-        self.reserved[id] = address, self.host.now() + RESERVATION
+        self.reserved[id] = address, self.host.now() + RESERVATION_TIMEOUT
         return Registered(id, self.view.m, view=self.view)
 
     def _admit(self, address: str, wish: int | None) -> Registered:
@@ -131,45 +156,45 @@ class Membership:
         self._change(node for node in self.view.members if node.id != request.id)
         return Departed(True, f"node {request.id} has left", self.view)
 
-    def populate_finger_table(self, question: Question) -> Answer:
-        """Answer where a node stands; if the node itself asks, it is alive."""
-        view, id = self.view, question.id
+    def populate_finger_table(self, request: Heartbeat) -> HeartbeatReply:
+        """Answer where a node stands; if the node itself asks, it is alive and gets a lease."""
+        view, id = self.view, request.id
         node = view.by_id.get(id)
-        known = node is not None and question.address in ("", node.address)
-        if known and question.address:
+        known = node is not None and request.address in ("", node.address)
+        if known and request.address:
             self.heard[id] = self.time
-            if question.epoch <= view.epoch:  # else I have to hear its view first
-                self.settled[id] = max(self.settled.get(id, 0), question.settled)
-        return Answer(
+            if request.epoch <= view.epoch:  # else this registry has to hear its view first
+                self.in_sync[id] = max(self.in_sync.get(id, 0), request.in_sync_epoch)
+        return HeartbeatReply(
             predecessor=view.predecessor(id) if known else None,
             finger_table=tuple(view.fingers(id)) if known else (),
             known=known,
             epoch=view.epoch if self.open else -1,  # which asks for the newest view
-            settled=self.all_settled(),
-            view=view if (question.epoch, question.ring) != (view.epoch, view.ring) else None,
+            all_in_sync=self.all_in_sync(),
+            view=view if (request.epoch, request.ring) != (view.epoch, view.ring) else None,
         )
 
     def restore(self, offered: View) -> Departed:
-        """Take a newer view than mine from a node: I am a registry that was started again."""
+        """Take a newer view from a node: this registry was started again."""
         if offered.m != self.view.m:
             return Departed(False, f"this registry runs a ring with m={self.view.m}")
         if offered.epoch > MAX_EPOCH - 2 * LIFE:
-            return Departed(False, "no ring has come so far")
+            return Departed(False, "the epoch is out of range")
         if offered.epoch > self.view.epoch:
             ids = offered.by_id.keys()
             addresses = {node.address for node in offered.members}
-            mine = [n for n in self.view.members if n.id not in ids and n.address not in addresses]
-            if self.open:  # came too late: who joined meanwhile stays, at the end
-                self._change([*offered.members, *mine], self._next_life(offered), offered.ring)
+            own = [n for n in self.view.members if n.id not in ids and n.address not in addresses]
+            if self.open:  # it came too late: a node that joined meanwhile stays, at the end
+                self._change([*offered.members, *own], self._next_life(offered), offered.ring)
             else:
                 self._change(offered.members, offered.epoch, offered.ring)
         return Departed(True, "restored", self.view)
 
     # --- transitions ---
 
-    def all_settled(self) -> bool:
+    def all_in_sync(self) -> bool:
         """Tell whether every node has done what the changes so far ask of it."""
-        return all(self.settled.get(id, 0) >= epoch for id, epoch in self.touched.items())
+        return all(self.in_sync.get(id, 0) >= epoch for id, epoch in self.affected.items())
 
     def _change(
         self, members: Iterable[Node], epoch: int | None = None, ring: int | None = None
@@ -177,12 +202,12 @@ class Membership:
         old = self.view
         ring = old.ring if ring is None else ring
         self.view = View(epoch or old.epoch + 1, old.m, tuple(members), ring)
-        gone = [n.id for n in old.members if self.view.by_id.get(n.id) != n]
-        for known in (self.heard, self.touched, self.settled):
+        gone = [node.id for node in old.members if self.view.by_id.get(node.id) != node]
+        for known in (self.heard, self.affected, self.in_sync):
             for id in gone:
                 known.pop(id, None)
-        for id in self.view.touched(old):
-            self.touched[id] = self.view.epoch
+        for id in self.view.affected(old):
+            self.affected[id] = self.view.epoch
             self.heard.setdefault(id, self.time)
 
     def _next_life(self, view: View) -> int:

@@ -1,16 +1,23 @@
-"""What the members of a ring say to each other: chord.proto's messages as plain frozen values.
+"""What nodes and the registry say to each other, and what the rules need of the world.
 
-Names and fields are those of chord.proto. The rules see only these.
+A value here and its message in chord.proto have the same name and the same fields; a field that is
+not set has the default. So wire.py converts every message in the same few lines. A value checks
+itself: a message that makes no sense is a ValueError before any rule sees it.
 """
 
 import enum
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from chord import MAX_EPOCH, Node, View
 
-EPOCH = 2**32  # versions of one epoch
+HEARTBEAT_INTERVAL = 1.0  # s between two questions of a node to the registry
+LEASE_TIMEOUT = 2.5  # s from a question, for which its answer lets a node serve
+SILENCE_TIMEOUT = 3.0  # s without a question; more than a lease, then the registry drops the node
+LISTEN_TIMEOUT = 1.0  # s after its start in which a registry only listens and changes nothing
+CALL_TIMEOUT = 1.0  # s for an answer that needs no third program
+VERSIONS_PER_EPOCH = 2**32
 
 
 class Unreachable(Exception):
@@ -18,10 +25,10 @@ class Unreachable(Exception):
 
 
 class Refused(Unreachable):
-    """Nobody listens at this address: the process is gone."""
+    """No process listens at this address: the node is gone."""
 
 
-class Stranger(Unreachable):
+class WrongRing(Unreachable):
     """The node at this address is of another ring."""
 
 
@@ -56,28 +63,38 @@ class Host(Protocol):
         """Hear that this node has got its place in the ring."""
 
 
+async def try_call(
+    host: Host, node: Node, method: str, request: Any, timeout: float = CALL_TIMEOUT
+) -> Any:
+    """Call a node; return None if it cannot be reached."""
+    try:
+        return await host.call(node.address, method, request, timeout)
+    except Unreachable:
+        return None
+
+
 # --- between a node and the registry ---
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Let me in; `wish` is the id I had before, if any. To prepare: only tell what it will be."""
+    """Admit this node, under the id `wish` if it is free; `prepare`: only reserve an id for it."""
 
-    ipaddr: str
-    port: int
+    ipaddr: str = ""
+    port: int = 0
     wish: int | None = None
     prepare: bool = False
 
     def __post_init__(self):
         if not self.ipaddr.isprintable() or not self.ipaddr or not 0 < self.port < 2**16:
-            raise ValueError("nobody can be reached at such an address")
+            raise ValueError("no node can be reached at such an address")
 
 
 @dataclass(frozen=True)
 class Registered:
-    """You are, or will be, `id` of a ring of 2**m; id -1: you are not, for this reason."""
+    """The node's id in a ring of 2**m ids, now or when it is admitted; -1: refused, see reason."""
 
-    id: int
+    id: int = 0
     m: int = 0
     reason: str = ""
     view: View | None = None
@@ -85,42 +102,42 @@ class Registered:
 
 @dataclass(frozen=True)
 class Departure:
-    """I leave, if the view is still that of `epoch`; 0: in any view."""
+    """Take a node out of the ring, if the view is still that of `epoch`; 0: in any view."""
 
-    id: int
+    id: int = 0
     address: str = ""
     epoch: int = 0
 
 
 @dataclass(frozen=True)
 class Departed:
-    """Whether the registry did it; then a message, and the view since."""
+    """Whether the registry did it; then a message for people, and the view since."""
 
-    success: bool
-    message: str
+    success: bool = False
+    message: str = ""
     view: View | None = None
 
 
 @dataclass(frozen=True)
-class Question:
-    """What are my fingers? I am alive, in this epoch, and settled in that one."""
+class Heartbeat:
+    """The node lives, in this epoch, and was last in sync in that one; where does it stand?"""
 
-    id: int
+    id: int = 0
     address: str = ""
     epoch: int = 0
-    settled: int = 0
+    in_sync_epoch: int = 0
     ring: int = 0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """These, if you are known; the view, if you have another; whether all nodes are settled."""
+class HeartbeatReply:
+    """Predecessor and fingers of a node that is `known`; the view, if the node has another one."""
 
-    predecessor: Node | None
-    finger_table: tuple[Node, ...]
-    known: bool
-    epoch: int
-    settled: bool
+    predecessor: Node | None = None
+    finger_table: tuple[Node, ...] = ()
+    known: bool = False
+    epoch: int = 0
+    all_in_sync: bool = False
     view: View | None = None
 
 
@@ -136,74 +153,91 @@ class Kind(enum.IntEnum):
 
 class Status(enum.IntEnum):
     DONE = 0  # by its owner, with success or not
-    NEXT = 1  # not mine: ask `node`
-    RETRY = 2  # nobody can say just now
+    NEXT = 1  # the key is not mine: ask `node`
+    RETRY = 2  # no node can tell just now
+
+
+class RequestId(NamedTuple):
+    """The identity of one operation, under which a node may ask for it again; done once.
+
+    node, epoch: where and when the node that asks joined first, which no other node shares.
+    counter: its operations. oldest: its oldest one on this key that is still under way.
+    """
+
+    node: int = 0
+    epoch: int = 0
+    counter: int = 0
+    oldest: int = 0
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a client wants, with a number of its own, on its way to the owner of the key."""
+    """What a client wants, on its way to the owner of the key; nodes to `avoid` do not answer."""
 
-    kind: Kind
-    key: str
+    kind: int = Kind.FIND
+    key: str = ""
     text: str = ""
-    number: str = ""
+    request_id: RequestId = RequestId()
     avoid: tuple[int, ...] = ()
     ring: int = 0
 
     def __post_init__(self):
-        number_parts(self.number)
-
-
-def number_parts(number: str) -> tuple[int, ...]:
-    """Return the four integers of an operation's number, see records.remember; "" is nobody's."""
-    id, born, counter, first = map(int, (number or "0.0.0.0").split("."))
-    return id, born, counter, first
+        Kind(self.kind)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    status: Status
+    """The owner's answer, or the next node to ask; the epoch of the node that answers."""
+
+    status: int = Status.DONE
     success: bool = False
     node: Node | None = None
     text: str = ""
     epoch: int = 0
 
+    def __post_init__(self):
+        if Status(self.status) is not Status.RETRY and self.node is None:
+            raise ValueError("an outcome without a node")
+
 
 @dataclass(frozen=True)
 class Record:
-    """The newest state of a key: a text, or None (a tombstone); and who made it so, newest last."""
+    """The newest state of a key: a text or None (a tombstone), and the requests that made it."""
 
-    key: str
-    version: int
+    key: str = ""
+    version: int = 0
     text: str | None = None
-    operations: tuple[str, ...] = ()
+    request_ids: tuple[RequestId, ...] = ()  # newest last
 
     def __post_init__(self):
-        if self.version >= MAX_EPOCH * EPOCH:
-            raise ValueError("no ring has come so far")
+        if self.version >= MAX_EPOCH * VERSIONS_PER_EPOCH:
+            raise ValueError("the version is out of range")
 
 
 @dataclass(frozen=True)
-class Arc:
-    """Tell me, `to`, which versions you have on (after, upto] in this view.
+class DigestRequest:
+    """Which versions has node `to`, in this view, on the arc (after, upto]?
 
-    Only what changed after the change `since` of your store, if that is still its generation.
+    Only those that changed after change number `since`, if the store is still of `generation`.
     """
 
-    to: int
-    view: View
-    after: int
-    upto: int
+    to: int = 0
+    view: View | None = None
+    after: int = 0
+    upto: int = 0
     generation: int = 0
     since: int = 0
 
+    def __post_init__(self):
+        if self.view is None:
+            raise ValueError("a digest request without a view")
+
 
 @dataclass(frozen=True)
-class Versions:
-    """One page of them, up to the change `since`; whether there are more."""
+class Digest:
+    """One page of versions, up to change number `since`; whether there are more."""
 
-    accepted: bool
+    accepted: bool = False
     view: View | None = None
     keys: tuple[str, ...] = ()
     versions: tuple[int, ...] = ()
@@ -217,30 +251,32 @@ class Versions:
 
 
 @dataclass(frozen=True)
-class Keys:
-    keys: tuple[str, ...]
+class FetchRequest:
+    keys: tuple[str, ...] = ()
     ring: int = 0
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Keep these, `to`, if you are in the same epoch as I am."""
+    """Records for node `to` to keep, if it is in the sender's epoch."""
 
-    to: int
-    epoch: int
-    records: tuple[Record, ...]
+    to: int = 0
+    epoch: int = 0
+    records: tuple[Record, ...] = ()
     ring: int = 0
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """Whether they are kept; if not, the view of the one who refuses."""
+class Ack:
+    """Whether the request was accepted; if not, the view of the node that refused."""
 
-    accepted: bool
+    accepted: bool = False
     view: View | None = None
 
 
 @dataclass(frozen=True)
-class Epoch:
-    epoch: int
+class LeaseRequest:
+    """May the sender, which cannot reach the registry, serve by the view of this epoch?"""
+
+    epoch: int = 0
     ring: int = 0

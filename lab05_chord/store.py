@@ -1,16 +1,31 @@
-"""The records that a node holds: which of two is right, which lie on an arc, how they travel."""
+"""The records of one node: which of two is newer, which lie on an arc, what changed since when.
+
+Versions
+    Every record has a version, the epoch of its writing and then a counter. The higher one wins.
+    A removed key leaves a *tombstone*, a record without text: a copy that slept through the removal
+    loses to it. A tombstone is dropped when the ring was in sync at two sweeps TOMBSTONE_TIMEOUT
+    apart. A node that was away for longer comes back with an empty store; one that was away for
+    less brings its records *demoted*, older than any other: they count only where no other node
+    has a record of the key, as when the whole ring hung.
+
+Request ids
+    A record keeps the ids of the requests that made it. A node that gets no answer asks again under
+    the same id, whatever node owns the key by then, and the operation is done once. A request whose
+    counter is below the `oldest` of a later one has ended: its id is dropped.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from chord import between, key_id
-from messages import Record, Versions, number_parts
+from messages import Digest, Record, RequestId
 
+TOMBSTONE_TIMEOUT = 300.0  # s
 DEMOTION = 2**62  # more than any version
 MISSING = -(2**63)  # the version of no record
 BATCH_BYTES = 1_000_000  # about so much goes into one message, or else one record
 PAGE = 50_000  # versions listed in one message
-OPERATIONS_KEPT = 100  # numbers stored with a record at most; in general one of each node
+REQUESTS_KEPT = 100  # ids kept with a record at most; in general one of each node
 
 
 class Store:
@@ -18,14 +33,16 @@ class Store:
 
     Args:
         generation: drawn once, so that no other store has it; it grows when a record is dropped.
+        now: the time in seconds, from which the first sweep is counted.
     """
 
-    def __init__(self, generation: int):
+    def __init__(self, generation: int, now: float = 0.0):
         self.generation = generation
         self.records: dict[str, Record] = {}
         self.m = 0
         self.count = 0  # of all changes so far
         self._changes: dict[str, tuple[int, int]] = {}  # key -> its last change, its id; in order
+        self._swept, self._old_tombstones = now, set()
 
     def put(self, record: Record) -> None:
         """Keep a record if it is newer than the one at hand."""
@@ -36,29 +53,39 @@ class Store:
             self._changes.pop(key, None)
             self._changes[key] = self.count, key_id(key, self.m)
 
-    def replace(self, records: Iterable[Record], m: int) -> None:
-        """Have these records instead of all, in a ring of 2**m ids."""
-        self.m = m
-        self.generation += 1
-        self.records, self._changes = {}, {}
-        for record in records:
-            self.put(record)
-
     def drop(self, keys: Iterable[str]) -> None:
         """Forget some records; what others know of this store is no longer true."""
         for key in keys:
             self.generation += bool(self.records.pop(key, None))
             self._changes.pop(key, None)
 
+    def rejoin(self, m: int, absence: float, copied: Iterable[Record] = ()) -> None:
+        """Take the records to a new place in a ring of 2**m ids, after an absence in seconds."""
+        kept = () if absence > TOMBSTONE_TIMEOUT else map(demoted, self.records.values())
+        records = [*kept, *copied]
+        self.m = m
+        self.generation += 1
+        self.records, self._changes = {}, {}
+        for record in records:
+            self.put(record)
+
+    def sweep_tombstones(self, now: float) -> None:
+        """Drop the tombstones that the last sweep has seen already."""
+        if now - self._swept > TOMBSTONE_TIMEOUT:
+            self._swept = now
+            tombstones = {r for r in self.records.values() if r.text is None}
+            self.drop(record.key for record in tombstones & self._old_tombstones)
+            self._old_tombstones = tombstones - self._old_tombstones
+
     def on(self, after: int, upto: int) -> dict[str, Record]:
-        """Return the records of the keys on an arc."""
+        """Return the records of the keys on the arc (after, upto]."""
         records, changes = self.records, self._changes.items()
         if after < upto:  # `between`, written out: this goes through all that there is
             return {key: records[key] for key, (_, id) in changes if after < id <= upto}
         return {key: records[key] for key, (_, id) in changes if id > after or id <= upto}
 
-    def listing(self, after: int, upto: int, generation: int, since: int) -> Versions:
-        """Return what has changed on an arc after a change, the first page of it.
+    def digest(self, after: int, upto: int, generation: int, since: int) -> Digest:
+        """Return the first page of what has changed on an arc after change number `since`.
 
         A caller that knows another generation of this store hears all anew.
         """
@@ -75,11 +102,11 @@ class Store:
         keys = tuple(key for key, _ in recent[:PAGE])
         versions = tuple(self.records[key].version for key in keys)
         last = recent[PAGE - 1][1] if more else self.count
-        return Versions(True, None, keys, versions, self.generation, last, more)
+        return Digest(True, None, keys, versions, self.generation, last, more)
 
 
 @dataclass
-class Listing:
+class RemoteVersions:
     """What a node knows of another one's store: the versions on an arc, up to some change."""
 
     after: int
@@ -92,7 +119,7 @@ class Listing:
         """Tell whether another arc, with the same end, is part of this one."""
         return upto == self.upto and (upto - after - 1) % 2**m <= (upto - self.after - 1) % 2**m
 
-    def add(self, page: Versions) -> None:
+    def add(self, page: Digest) -> None:
         """Learn one page more."""
         if page.generation != self.generation:
             self.versions.clear()
@@ -103,29 +130,23 @@ class Listing:
         """Return the versions on a part of the arc."""
         if (after, upto) == (self.after, self.upto):
             return self.versions
-        return {k: v for k, v in self.versions.items() if between(key_id(k, m), after, upto)}
+        return versions_on(self.versions, after, upto, m)
 
 
-def remember(operations: tuple[str, ...], number: str) -> tuple[str, ...]:
-    """Return the numbers of operations to store with a record, once there is one more.
-
-    A number is `id.born.counter.first`: id and born name the node that carries the operation out,
-    and `first` is the first that it has not yet ended on this key. All before can be forgotten.
-    """
-    *node, _, first = number_parts(number)
-    kept = []
-    for other in operations:
-        *other_node, counter, _ = number_parts(other)
-        if other_node != node or counter >= first:
-            kept.append(other)
-    return (*kept, number)[-OPERATIONS_KEPT:]
+def versions_on(versions: dict[str, int], after: int, upto: int, m: int) -> dict[str, int]:
+    """Return those of the keys on an arc."""
+    return {k: v for k, v in versions.items() if between(key_id(k, m), after, upto)}
 
 
-def is_over(operations: tuple[str, ...], number: str) -> bool:
-    """Tell whether an operation has ended, and this is a message of it that was long under way."""
-    *node, counter, _ = number_parts(number)
-    known = (number_parts(other) for other in operations)
-    return any([id, born] == node and counter < first for id, born, _, first in known)
+def remember(done: tuple[RequestId, ...], new: RequestId) -> tuple[RequestId, ...]:
+    """Return the request ids to keep with a record that the new request makes."""
+    kept = [old for old in done if old[:2] != new[:2] or old.counter >= new.oldest]
+    return (*kept, new)[-REQUESTS_KEPT:]
+
+
+def is_over(done: tuple[RequestId, ...], request: RequestId) -> bool:
+    """Tell whether a request has ended, and this is a message of it that was long under way."""
+    return any(old[:2] == request[:2] and request.counter < old.oldest for old in done)
 
 
 def version_of(records: dict[str, Record], key: str) -> int:
@@ -134,10 +155,7 @@ def version_of(records: dict[str, Record], key: str) -> int:
 
 
 def demoted(record: Record) -> Record:
-    """Return a record as a node brings it back that was dropped: older than any in the ring.
-
-    It counts only where no holder is left that knows better, as when all nodes hung for a while.
-    """
+    """Return a record as a node that was dropped brings it back."""
     return record if record.version < 0 else replace(record, version=record.version - DEMOTION)
 
 

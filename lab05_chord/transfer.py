@@ -1,21 +1,33 @@
-"""Records on their way between two nodes: page by page, batch by batch, as many as there are."""
+"""Records on their way between two nodes: page by page, batch by batch, as many as there are.
 
+No time limit is for a whole transfer, only for each piece of it.
+
+Handoff
+    A node that leaves stops serving, brings the next three nodes up to date, which will hold its
+    arc, and deregisters from the view in which they have all. Of two that leave at the same time
+    the second finds the view changed, and starts over. Until then it remains a source of its
+    records. If it dies on the way, it is a dead node like any other.
+"""
+
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from chord import Node, View
-from messages import Arc, Copies, Host, Keys, Record, Unreachable
-from store import MISSING, Listing, batches, version_of
+from chord import REPLICAS, Node, View
+from messages import Copies, DigestRequest, FetchRequest, Host, Record, Refused, Unreachable
+from place import Place
+from store import MISSING, RemoteVersions, Store, batches, version_of
 
+RETRY_INTERVAL = 0.1  # s between two attempts to bring others up to date
 PIECE_TIMEOUT = 2.0  # s for one message of records
-LONGEST_PIECE = 30.0  # s for it, after attempts that were too short
+LONGEST_PIECE_TIMEOUT = 30.0  # s for it, after attempts that were too short
 FETCHED = 5_000  # keys asked for in one message
 SLICE = 5_000  # keys gone through before others may run
-TRANSFER = 5_000_000  # characters/s that a node takes, at the least
+TRANSFER_RATE = 5_000_000  # characters/s that a node takes, at the least
 
 
 def transfer_time(*texts: str | None) -> float:
     """Return how long texts are under way, at the most, in seconds."""
-    return sum(len(text or "") for text in texts) / TRANSFER
+    return sum(len(text or "") for text in texts) / TRANSFER_RATE
 
 
 async def in_slices(host: Host, keys: Sequence) -> AsyncIterator[Sequence]:
@@ -27,48 +39,49 @@ async def in_slices(host: Host, keys: Sequence) -> AsyncIterator[Sequence]:
 
 
 class Transfer:
-    """What a node does to compare its records with those of others, to get and to give them.
+    """Compares the records of this node with those of others, gets them and gives them.
 
     Args:
-        host: the world, see messages.Host. learn: hears the views that come with answers.
+        learn: is given each view that comes with an answer.
     """
 
     def __init__(self, host: Host, learn: Callable[[View | None], None]):
         self.host, self.learn = host, learn
         self.timeout = PIECE_TIMEOUT
-        self.unfinished: dict[int, int] = {}  # node -> records that it has yet to be given
+        self.unfinished: dict[int, int] = {}  # node id -> records of a handoff it has yet to get
 
-    def all_is_well(self) -> None:
-        """Hear that all has arrived: pieces need no longer than usual."""
+    def reset_timeout(self) -> None:
+        """Wait for pieces no longer than usual: all has arrived."""
         self.timeout = PIECE_TIMEOUT
 
     async def versions(
-        self, view: View, node: Node, after: int, upto: int, listings: dict[Node, Listing]
-    ) -> dict | None:
-        """Return what a node has on an arc, once it is in this view; None if that is old.
+        self, view: View, node: Node, after: int, upto: int, known: dict[Node, RemoteVersions]
+    ) -> dict[str, int] | None:
+        """Return what a node has on an arc, once it is in this view; None if the view is old.
 
         Only what is not yet known is asked for, page by page.
         """
-        listing = listings.get(node)
-        if listing is None or not listing.covers(after, upto, view.m):
-            listing = listings[node] = Listing(after, upto)
+        its = known.get(node)
+        if its is None or not its.covers(after, upto, view.m):
+            its = known[node] = RemoteVersions(after, upto)
         more = True
         while more:
-            arc = Arc(node.id, view, listing.after, listing.upto, listing.generation, listing.since)
-            reply = await self._piece(node, "digest", arc)
+            arc = its.after, its.upto
+            request = DigestRequest(node.id, view, *arc, its.generation, its.since)
+            reply = await self._call(node, "digest", request)
             self.learn(reply.view)
             if not reply.accepted:
                 return None
-            listing.add(reply)
+            its.add(reply)
             more = reply.more
-        return listing.on(after, upto, view.m)
+        return its.on(after, upto, view.m)
 
-    async def _piece(self, node: Node, method: str, request: object) -> object:
+    async def _call(self, node: Node, method: str, request: object) -> object:
         """Call for one piece of a transfer; after a failure the next one is given more time."""
         try:
             return await self.host.call(node.address, method, request, self.timeout)
         except Unreachable:
-            self.timeout = min(2 * self.timeout, LONGEST_PIECE)
+            self.timeout = min(2 * self.timeout, LONGEST_PIECE_TIMEOUT)
             raise
 
     async def fetch(self, node: Node, ring: int, versions: dict, have: dict) -> list[Record]:
@@ -76,8 +89,8 @@ class Transfer:
         records: list[Record] = []
         wanted = [key for key, version in versions.items() if version > version_of(have, key)]
         while wanted:
-            keys = Keys(tuple(wanted[:FETCHED]), ring)
-            copies = await self._piece(node, "fetch", keys)
+            request = FetchRequest(tuple(wanted[:FETCHED]), ring)
+            copies = await self._call(node, "fetch", request)
             records += copies.records
             got = {record.key for record in copies.records}
             if not got:
@@ -101,4 +114,54 @@ class Transfer:
             if not reply.accepted:
                 return False
             left -= len(batch)
+        return True
+
+
+class Handoff:
+    """Gives the records of a node that leaves to the nodes that will hold them."""
+
+    def __init__(self, host: Host, place: Place, store: Store, transfer: Transfer):
+        self.host, self.place, self.store, self.transfer = host, place, store, transfer
+        self.known: dict[Node, RemoteVersions] = {}  # what the successors have
+
+    async def prepare(self) -> None:
+        """Learn what the successors have while this node still serves, to be done sooner then."""
+        view = self.place.view
+        successors = view.next_nodes(self.place.id, REPLICAS + 1)
+        await self.host.gather(*(self._look(view, node) for node in successors))
+
+    async def _look(self, view: View, node: Node) -> None:
+        self.transfer.unfinished[node.id] = len(self.store.records)
+        with contextlib.suppress(Unreachable):
+            await self.transfer.versions(view, node, self.place.id, self.place.id, self.known)
+
+    async def hand_over(self, view: View) -> int | None:
+        """Give the next three living nodes what they lack; return how many have all.
+
+        None: one that lives has not. One that hangs is waited for, until the registry drops it;
+        without a registry two are enough.
+        """
+        self.transfer.unfinished.clear()
+        others, results = view.next_nodes(self.place.id, len(view.members)), []
+        while others and len(results) <= REPLICAS:  # the next one takes the place of a dead one
+            missing = REPLICAS + 1 - len(results)
+            successors, others = others[:missing], others[missing:]
+            have = await self.host.gather(*(self._give(view, node) for node in successors))
+            results += [result for result in have if result is not None]
+        needed = min(len(results), REPLICAS) if self.place.registry_lost else len(results)
+        return sum(results) if sum(results) >= needed and view is self.place.view else None
+
+    async def _give(self, view: View, node: Node) -> bool | None:
+        """Give one node what it lacks; False: it has not got all; None: it is dead."""
+        id, records = self.place.id, self.store.records
+        self.transfer.unfinished[node.id] = len(records)
+        try:
+            theirs = await self.transfer.versions(view, node, id, id, self.known)
+            if theirs is None or not await self.transfer.push(view, node, theirs, records):
+                return False
+        except Refused:
+            return None
+        except Unreachable:
+            return False
+        self.transfer.unfinished.pop(node.id, None)
         return True

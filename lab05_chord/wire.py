@@ -1,22 +1,18 @@
 """Between the rules and the world: their values as protobuf messages, their awaits as threads."""
 
 import contextlib
-import enum
 import functools
 import inspect
 import random
 import secrets
 import threading
 import time
-import types
-import typing
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, is_dataclass
-from functools import cache
 
 import chord
 import messages as values
+from google.protobuf.message import Message
 from rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, compile_proto, grpc
 
 messages, services = compile_proto("chord.proto")
@@ -34,8 +30,7 @@ CHANNEL_IDLE_TIMEOUT = 300.0  # s, more than any call takes
 # A connection that has brought no answer for so long, and now not in time, may have died without a
 # word. Keep-alive would find out after 4 s, when the registry has dropped the node; so a channel
 # with a new connection takes its place.
-ANSWER_TIMEOUT = 0.9  # s, less than place.CALL_TIMEOUT
-NODE_CALLS = {"route", "digest", "fetch", "replicate", "install", "confirm"}  # else the registry's
+ANSWER_TIMEOUT = 0.9  # s, less than messages.CALL_TIMEOUT
 # How many calls of a kind may hold a thread of a server at a time. An operation waits for hops
 # on other nodes, a hop that writes waits for copies on others: if either could take all threads,
 # nodes would wait for each other in a circle. Prompt calls wait for nobody.
@@ -47,74 +42,32 @@ PROMPT = 100
 
 
 def to_message(value):
-    """Return the protobuf message for a value of messages.py."""
-    return _writer(type(value))(value)
+    """Return the protobuf message for a value of messages.py or chord.py."""
+    kind = getattr(messages, type(value).__name__)
+    names = kind.DESCRIPTOR.fields_by_name
+    return kind(**{name: _to_field(getattr(value, name)) for name in names})
+
+
+def _to_field(value):
+    if value is None or isinstance(value, (int, str)):
+        return value
+    return [_to_field(each) for each in value] if type(value) is tuple else to_message(value)
 
 
 def from_message(message):
     """Return the value for a protobuf message; raise ValueError if it cannot be one."""
-    return _reader(type(message))(message)
+    fields = {field.name: _from_field(value) for field, value in message.ListFields()}
+    return getattr(values, message.DESCRIPTOR.name)(**fields)
 
 
-# Both are made of one function for each class, the same as one would write by hand: to go through
-# the fields anew each time would take as long as the rest of a hop.
-
-
-@cache
-def _writer(cls: type) -> Callable:
-    """Return `lambda it: make(id=it.id, ...)` that makes messages of values of a class."""
-    arguments = []
-    for name, kind, many, _ in _fields(cls):
-        source = f"it.{name}"
-        if is_dataclass(kind):
-            each = f"[to_message(each) for each in {source}]"
-            source = each if many else f"{source} and to_message({source})"
-        arguments.append(f"{name}={source}")
-    return _function(getattr(messages, cls.__name__), arguments)
-
-
-@cache
-def _reader(message: type) -> Callable:
-    """Return `lambda it: make(id=it.id, ...)` that makes values of messages of a class."""
-    cls, arguments = getattr(values, message.__name__), []
-    for name, kind, many, optional in _fields(cls):
-        source = f"it.{name}"
-        if many:
-            each = f"map(from_message, {source})" if is_dataclass(kind) else source
-            source = f"tuple({each})"
-        elif is_dataclass(kind):
-            source = f"from_message({source})"
-        elif issubclass(kind, enum.Enum):
-            source = f"values.{kind.__name__}({source})"
-        if optional:
-            source = f"{source} if it.HasField({name!r}) else None"
-        elif is_dataclass(kind) and not many:
-            source = f"{source} if it.HasField({name!r}) else _miss({name!r})"
-        arguments.append(f"{name}={source}")
-    return _function(cls, arguments)
-
-
-def _miss(name: str) -> None:
-    raise ValueError(f"a message without its {name}")
-
-
-def _function(make: type, arguments: list[str]) -> Callable:
-    return eval(f"lambda it: make({', '.join(arguments)})", globals() | {"make": make})
-
-
-def _fields(cls: type) -> Iterator[tuple[str, type, bool, bool]]:
-    """Yield each field's name and type, whether it is a tuple of those, whether it may be None."""
-    hints = typing.get_type_hints(cls)
-    for field in fields(cls):
-        kind = hints[field.name]
-        many, optional = typing.get_origin(kind) is tuple, isinstance(kind, types.UnionType)
-        if many or optional:
-            kind = typing.get_args(kind)[0]
-        yield field.name, kind, many, optional
+def _from_field(value):
+    if isinstance(value, (int, str)):
+        return value
+    return from_message(value) if isinstance(value, Message) else tuple(map(_from_field, value))
 
 
 def receiver(rule: Callable) -> Callable:
-    """Make a gRPC method of one that takes and returns values; refuse what can be no value."""
+    """Make a gRPC method of a rule; refuse a message that makes no sense, or of another ring."""
 
     @functools.wraps(rule)
     def method(servicer, request, context):
@@ -124,7 +77,7 @@ def receiver(rule: Callable) -> Callable:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         try:
             return to_message(rule(servicer, value))
-        except values.Stranger as error:
+        except values.WrongRing as error:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     return method
@@ -210,7 +163,7 @@ class Threads:
         message = to_message(request)
         bulk = method in BULK_CALLS or message.ByteSize() > BULK_SIZE
         channel = self.channels.to(address, bulk)
-        stub = channel.node if method in NODE_CALLS else channel.registry
+        stub = channel.node if hasattr(channel.node, method) else channel.registry
         try:
             reply = getattr(stub, method)(message, timeout=timeout)
         except grpc.RpcError as error:
@@ -221,7 +174,7 @@ class Threads:
         channel.heard = time.monotonic()
         try:
             return from_message(reply)
-        except ValueError as error:  # whoever it is, it is no node or registry
+        except ValueError as error:  # it is no node or registry
             raise values.Unreachable(f"{address}: {error}") from None
 
     def find_registry(self, address: str, patience: float) -> None:

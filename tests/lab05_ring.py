@@ -94,15 +94,15 @@ class Rpc:
         return [node.id for node in reply.nodes]
 
     def is_whole(self, ring):
-        """Tell whether just the running nodes are in the ring, and all of them are settled."""
+        """Tell whether just the running nodes are in the ring, and all of them are in sync."""
         registry = self.registry(ring)
         try:
             nodes = registry.get_chord_info(self.Empty(), timeout=5).nodes
-            answer = registry.populate_finger_table(self.Question(id=-1), timeout=5)
+            answer = registry.populate_finger_table(self.Heartbeat(id=-1), timeout=5)
         except self.error:
             return False
         running = {f"127.0.0.1:{node.port}" for node in ring.nodes if node.running}
-        return {n.address for n in nodes} == running and answer.settled and answer.epoch > 0
+        return {n.address for n in nodes} == running and answer.all_in_sync and answer.epoch > 0
 
     def close(self):
         for channel in self._channels.values():

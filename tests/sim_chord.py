@@ -21,9 +21,9 @@ from tests import harness
 from tests.linearizability import IMPOSSIBLE, search
 from tests.simnet import Network, Simulation
 
-member = harness.load(harness.ROOT / "lab05_chord/member.py")
-chord, messages, membership, holder, store, transfer = (
-    sys.modules[name] for name in ("chord", "messages", "membership", "holder", "store", "transfer")
+chord, member, membership, messages, store, transfer = (
+    harness.load(harness.ROOT / f"lab05_chord/{name}.py")
+    for name in ("chord", "member", "membership", "messages", "store", "transfer")
 )
 # A few records are as many to these rings as a million are to a real one.
 AMOUNTS = {
@@ -115,8 +115,8 @@ class Process:
         """Return what decides which keys this process may serve, or None for no node's."""
         rules = self.rules
         is_node = self.alive and isinstance(rules, member.Member)
-        if is_node and rules.is_member() and not rules.leaving:
-            return rules.id, rules.served_after, rules.leave_since
+        if is_node and rules.place.is_member() and not rules.place.leaving:
+            return rules.place.id, rules.place.served_after, rules.place.lease_start
         return None
 
     # what the rules ask for
@@ -184,7 +184,7 @@ class Process:
             value = getattr(self.rules, method)(*(request if method == "operate" else (request,)))
             if inspect.isawaitable(value):
                 value = await value
-        except messages.Stranger:
+        except messages.WrongRing:
             return self.world.net.send(self.address, source, ("refusal", number))
         self.world.net.send(self.address, source, ("reply", number, value))
 
@@ -254,8 +254,9 @@ class World:
 
         async def leave():
             if not await process.rules.leave():  # no other node is left: the records go with it
-                others = [n for n in process.rules.view.members if n.address != process.address]
-                living = [n.id for n in others if self.processes[n.address].alive]
+                members = process.rules.place.view.members
+                others = [node for node in members if node.address != process.address]
+                living = [node.id for node in others if self.processes[node.address].alive]
                 assert not living, f"seed {self.seed}: it left as the last one, before {living}"
                 self.beyond = True
             process.kill()
@@ -265,7 +266,7 @@ class World:
     def nodes(self, paused=False):
         """The nodes that live, are in the ring as far as they know, and do not leave."""
         living = (p for p in self.started_nodes if p.alive and p.paused <= paused)
-        return [p for p in living if p.rules.is_member() and not p.rules.leaving]
+        return [p for p in living if p.rules.place.is_member() and not p.rules.place.leaving]
 
     def client(self, keys, pause, until):
         """Run a client that does one random thing after the other."""
@@ -322,7 +323,7 @@ class World:
             for node in set(self.members) - set(rules.view.members):
                 self.lost(self.processes[node.address])
             self.members = rules.view.members
-        if self.copies_lost and rules.all_settled():
+        if self.copies_lost and rules.all_in_sync():
             processes = [self.processes[node.address] for node in self.members]
             if all(process.alive and not process.paused for process in processes):
                 self.copies_lost.clear()
@@ -337,29 +338,29 @@ class World:
     def handed_over(self, leaver):
         """Tell whether a node that leaves has given all it had to three others."""
         living = (p.rules for p in self.started_nodes if p.alive and p.rules is not leaver)
-        others = [rules for rules in living if rules.is_member()]
+        others = [rules for rules in living if rules.place.is_member()]
         enough = min(len(others), chord.REPLICAS + 1)
-        return leaver.leaving and all(
-            sum(holder.version_of(o.records, key) >= record.version for o in others) >= enough
-            for key, record in leaver.records.items()
-            if leaver.holds(key)
+        return leaver.place.leaving and all(
+            sum(store.version_of(o.store.records, key) >= record.version for o in others) >= enough
+            for key, record in leaver.store.records.items()
+            if leaver.place.holds(key)
         )
 
     def check_owners(self):
         owned = 0
-        for rules in (p.rules for p in self.nodes(paused=True)):
-            if rules.serves(self.key_of[rules.id]):  # on its arc in any case
-                arc = self.owned_by(rules)
+        for place in (p.rules.place for p in self.nodes(paused=True)):
+            if place.serves(self.key_of[place.id]):  # on its arc in any case
+                arc = self.owned_by(place)
                 assert not owned & arc, (
                     f"seed {self.seed}: two own {owned & arc:b} at {self.sim.now}"
                 )
                 owned |= arc
 
-    def owned_by(self, rules):
+    def owned_by(self, place):
         """Return the ids of all keys that a node owns, as the bits of an integer."""
-        state = rules.id, rules.served_after
+        state = place.id, place.served_after
         if state not in self.arcs:
-            self.arcs[state] = sum(1 << k for k, key in self.key_of.items() if rules.owns(key))
+            self.arcs[state] = sum(1 << k for k, key in self.key_of.items() if place.owns(key))
         return self.arcs[state]
 
     def close(self):
@@ -378,22 +379,23 @@ class World:
         self.run(self.sim.now + 40)  # a lost answer to "register" is missed after 15 s
 
     def check_ring(self):
-        """In peace: one view, all settled, every record with its holders and nobody else."""
+        """In peace: one view, all in sync, and every record with its replica set alone."""
         where = f"seed {self.seed}"
         view = self.registry.rules.view
         members = [p.rules for p in self.nodes()]
-        assert {r.id for r in members} == set(view.ids), where
-        assert self.registry.rules.all_settled(), where
+        assert {r.place.id for r in members} == set(view.ids), where
+        assert self.registry.rules.all_in_sync(), where
         for rules in members:
-            assert rules.view == view, where
+            place = rules.place
+            assert place.view == view, where
             for k, key in self.key_of.items():
-                assert rules.serves(key) == (view.successor(k).id == rules.id), where
-            for key, record in rules.records.items():
-                holders = [node.id for node in view.holders(chord.key_id(key, self.m))]
-                assert rules.id in holders, f"{where}: {key} is also on {rules.id}"
+                assert place.serves(key) == (view.successor(k).id == place.id), where
+            for key, record in rules.store.records.items():
+                nodes = [node.id for node in view.replica_set(chord.key_id(key, self.m))]
+                assert place.id in nodes, f"{where}: {key} is also on {place.id}"
                 for other in members:
-                    if other.id in holders:
-                        assert other.records.get(key) == record, f"{where}: {key} on {other.id}"
+                    if (id := other.place.id) in nodes:
+                        assert other.store.records.get(key) == record, f"{where}: {key} on {id}"
 
     def check_history(self, keys):
         """Ask for every key through every node, then compare all with a dictionary."""
@@ -496,7 +498,7 @@ def leave(world):
 
 def leave_together(world):
     """Ctrl-C at neighbours in one moment, down to a single node that stays."""
-    nodes = sorted(world.nodes(), key=lambda process: process.rules.id)
+    nodes = sorted(world.nodes(), key=lambda process: process.rules.place.id)
     if len(nodes) > 1:
         first, count = world.random.randrange(len(nodes)), world.random.randint(1, len(nodes) - 1)
         for process in (nodes + nodes)[first : first + count]:
@@ -508,9 +510,9 @@ def join_and_leave(world):
     """Ctrl-C at a node in the moment in which another one joins."""
     newcomer, nodes = world.start_node(), world.nodes()
     until = world.sim.now + 5
-    while world.sim.now < until and newcomer.rules.id < 0:
+    while world.sim.now < until and newcomer.rules.place.id < 0:
         world.run(world.sim.now + 0.002)
-    if nodes and newcomer.rules.id >= 0:
+    if nodes and newcomer.rules.place.id >= 0:
         world.stop_node(world.random.choice(nodes))
 
 
@@ -565,7 +567,8 @@ def kill_registry(world):
 def storm(world):
     """Let something go wrong whatever else is going on, as long as two nodes at most are away."""
     faults = [join, join, storm_registry]
-    away = {p.address for p in world.started_nodes if p.alive and (p.paused or p.rules.leaving)}
+    living = [process for process in world.started_nodes if process.alive]
+    away = {p.address for p in living if p.paused or p.rules.place.leaving}
     if len(away | world.copies_lost) < chord.REPLICAS and len(world.nodes()) > 3:
         faults += [leave, leave, storm_crash, storm_hang, storm_hang]
     world.random.choice(faults)(world)
@@ -574,7 +577,7 @@ def storm(world):
 def hang_owner(world):
     """SIGSTOP the owner of the one key, but not for so long that it is taken for dead."""
     for process in world.nodes():
-        if process.rules.owns("Kazan"):
+        if process.rules.place.owns("Kazan"):
             process.paused = True
             world.sim.after(world.random.uniform(1.5, 2.9), process.resume)
             world.run(world.sim.now + 3.5)

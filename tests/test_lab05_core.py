@@ -1,19 +1,18 @@
-"""Lab 5, the rules alone: arcs, finger tables, routing, holders, and the registry's book."""
+"""Lab 5, the rules alone: arcs, finger tables, routing, replica sets, and the registry's book."""
 
 import asyncio
 import itertools
 import math
 import random
-import sys
 import zlib
 
 import pytest
 
 from tests import harness
 
-member = harness.load(harness.ROOT / "lab05_chord/member.py")
-chord, messages, membership, store = (
-    sys.modules[name] for name in ("chord", "messages", "membership", "store")
+chord, member, membership, messages, store = (
+    harness.load(harness.ROOT / f"lab05_chord/{name}.py")
+    for name in ("chord", "member", "membership", "messages", "store")
 )
 
 EXAMPLE = [24, 26, 2, 16, 31, 25]  # in order of joining
@@ -63,7 +62,7 @@ def test_the_finger_tables_of_the_assignment(id, fingers):
     "key, holders", [("Kazan", [24, 25, 26]), ("Moscow", [25, 26, 31]), ("Minsk", [16, 24, 25])]
 )
 def test_a_key_lives_with_its_owner_and_the_next_two(key, holders):
-    assert ids(view_of(EXAMPLE).holders(chord.key_id(key, 5))) == holders
+    assert ids(view_of(EXAMPLE).replica_set(chord.key_id(key, 5))) == holders
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 31, 32])
@@ -71,7 +70,7 @@ def test_what_a_node_holds_is_what_lists_it_as_a_holder(count):
     view = view_of(random.Random(count).sample(range(32), count))
     for id in view.ids:
         arc = {k for k in range(32) if chord.between(k, view.held_after(id), id)}
-        assert arc == {k for k in range(32) if id in ids(view.holders(k))}
+        assert arc == {k for k in range(32) if id in ids(view.replica_set(k))}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 31, 32])
@@ -82,8 +81,8 @@ def test_only_those_are_touched_by_a_change_who_have_something_to_do(count):
     order = before.ids
     at = order.index(gone.id)
     near = {order[(at + step) % count] for step in (-2, -1, 1)} - {gone.id}
-    assert after.touched(before) <= near
-    assert before.touched(after) == near | {gone.id}
+    assert after.affected(before) <= near
+    assert before.affected(after) == near | {gone.id}
 
 
 def hops(view, start, k, avoid=()):
@@ -164,7 +163,7 @@ class FakeHost:
         self.random = random.Random(0)
         self.draw = self.random.randint
         self.draw_identity = itertools.count(1).__next__
-        self.nodes_settle, self.limit = True, 60
+        self.nodes_sync, self.limit = True, 60
 
     def now(self):
         return self.time
@@ -172,7 +171,7 @@ class FakeHost:
     async def sleep(self, seconds):
         self.time += seconds
         self.book.tick()
-        if self.nodes_settle:
+        if self.nodes_sync:
             for id in self.book.view.ids:
                 ask(self.book, id)
         if self.time > self.limit:
@@ -193,7 +192,7 @@ def admit(book, port, wish=None):
 def ask(book, id):
     epoch = book.view.epoch
     address = book.view.by_id[id].address
-    return book.populate_finger_table(messages.Question(id, address, epoch, epoch))
+    return book.populate_finger_table(messages.Heartbeat(id, address, epoch, epoch))
 
 
 def pass_time(book, seconds):
@@ -216,8 +215,8 @@ def test_a_full_ring_admits_nobody(book):
 
 def test_a_newcomer_waits_until_all_whom_the_last_one_touched_are_settled(book):
     admit(book, 1)
-    book.host.nodes_settle = False
-    assert not book.all_settled()
+    book.host.nodes_sync = False
+    assert not book.all_in_sync()
     book.tick = lambda: None  # or else the silence of the first would let the second in
     assert admit(book, 2).id == -1  # it gave up
     ask(book, 24)
@@ -262,7 +261,7 @@ def test_a_restarted_registry_changes_nothing_until_all_nodes_have_told_what_the
     book.restore(view_of(EXAMPLE, epoch=9))
     for id in EXAMPLE[:5]:
         ask(book, id)
-    behind = messages.Question(25, "host:25", epoch=10)  # it knows a newer view: not yet told
+    behind = messages.Heartbeat(25, "host:25", epoch=10)  # it knows a newer view: not yet told
     assert book.populate_finger_table(behind).epoch == -1  # which gives no leave
     pass_time(book, 1.5)
     assert not book.deregister(messages.Departure(24)).success
@@ -271,10 +270,10 @@ def test_a_restarted_registry_changes_nothing_until_all_nodes_have_told_what_the
     ask(book, 25)
     book.tick()
     assert book.open and ids(book.view.members) == EXAMPLE[1:]
-    assert not book.all_settled()  # nobody is let in until all know the new life's epoch
+    assert not book.all_in_sync()  # nobody is let in until all know the new life's epoch
     for id in EXAMPLE[1:]:
         ask(book, id)
-    assert book.all_settled()
+    assert book.all_in_sync()
 
 
 def test_registries_that_follow_the_same_one_use_different_epochs():
@@ -298,18 +297,18 @@ def test_a_registry_that_learns_of_an_older_ring_goes_on_as_that_ring(book):
     assert book.restore(view_of([2, 16], epoch=9, ring=3)).success
     assert (book.view.ring, ids(book.view.members)) == (3, [2, 16, 24])
     node = node_in(newcomer.view, 24)
-    node.address = "host:7"
-    question = messages.Question(24, "host:7", newcomer.view.epoch, 0, newcomer.view.ring)
+    node.place.address = "host:7"
+    question = messages.Heartbeat(24, "host:7", newcomer.view.epoch, 0, newcomer.view.ring)
     node.host.answers = {
         "populate_finger_table": lambda address: book.populate_finger_table(question)
     }
-    asyncio.run(node.ask())
-    assert node.view == book.view
+    asyncio.run(node.heartbeat())
+    assert node.place.view == book.view
 
 
 def test_a_registry_sends_its_view_to_a_node_of_another_ring_in_the_same_epoch(book):
     admit(book, 1)
-    question = messages.Question(24, "host:1", book.view.epoch, 0, book.view.ring + 1)
+    question = messages.Heartbeat(24, "host:1", book.view.epoch, 0, book.view.ring + 1)
     assert book.populate_finger_table(question).view == book.view
 
 
@@ -328,7 +327,7 @@ def test_only_the_node_itself_is_a_sign_of_its_life(book):
     admit(book, 1)
     for _ in range(8):
         pass_time(book, 0.5)
-        answer = book.populate_finger_table(messages.Question(24))
+        answer = book.populate_finger_table(messages.Heartbeat(24))
     assert not answer.known
 
 
@@ -364,8 +363,8 @@ class ScriptedHost(FakeHost):
 def node_in(view, id):
     """Return a node that is settled in a view and serves its arc."""
     node = member.Member(ScriptedHost(), "host", id, "registry")
-    node.id, node.view, node.settled = id, view, view.epoch
-    node.served_after = view.predecessor(id).id
+    node.place.enter(id, view, -messages.LEASE_TIMEOUT)
+    node.place.serve_whole_arc()
     node.store.m = view.m
     return node
 
@@ -385,54 +384,55 @@ STRANGE = view_of([2, 16, 24], epoch=2, ring=9)
     "method, request_",
     [
         ("install", STRANGE),
-        ("digest", messages.Arc(16, STRANGE, 2, 16)),
-        ("fetch", messages.Keys(("Kazan",), ring=9)),
+        ("digest", messages.DigestRequest(16, STRANGE, 2, 16)),
+        ("fetch", messages.FetchRequest(("Kazan",), ring=9)),
         ("replicate", messages.Copies(16, 1, (messages.Record("Minsk", 2**40, "x"),), ring=9)),
-        ("confirm", messages.Epoch(1, ring=9)),
+        ("grant_lease", messages.LeaseRequest(1, ring=9)),
         ("route", messages.Operation(messages.Kind.GET, "Kazan", ring=9)),
     ],
 )
 def test_a_node_refuses_every_message_of_another_ring(method, request_):
     node = node_in(view_of([2, 16, 24]), 16)
     node.store.put(messages.Record("Kazan", 1, "a city"))
-    node.orphan = True
-    with pytest.raises(messages.Stranger):
+    node.place.registry_lost = True
+    with pytest.raises(messages.WrongRing):
         result = getattr(node, method)(request_)
         if method == "route":
             asyncio.run(result)
-    assert (node.view.ring, list(node.records), node.promises) == (1, ["Kazan"], {})
+    assert (node.place.view.ring, node.place.granted) == (1, {})
+    assert list(node.store.records) == ["Kazan"]
 
 
 def test_an_answer_of_another_ring_changes_no_view():
     node = node_in(view_of([2, 16, 24]), 16)
     node.learn(STRANGE)
     node.learn(chord.View())  # of a node that has not joined yet
-    assert node.view.ring == 1
+    assert node.place.view.ring == 1
 
 
 def test_who_confirms_a_neighbour_settles_in_no_newer_view_while_that_one_may_serve():
     node = node_in(view_of([2, 16, 24]), 16)
-    newer = messages.Arc(16, view_of([16, 24], epoch=2), 16, 24)
-    assert not node.confirm(messages.Epoch(1, 1)).accepted  # it has leave from the registry
-    node.orphan = True
-    assert node.confirm(messages.Epoch(1, 1)).accepted
+    newer = messages.DigestRequest(16, view_of([16, 24], epoch=2), 16, 24)
+    assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted  # the registry answers
+    node.place.registry_lost = True
+    assert node.grant_lease(messages.LeaseRequest(1, 1)).accepted
     assert not node.digest(newer).accepted
-    node.host.time += chord.LEASE
+    node.host.time += messages.LEASE_TIMEOUT
     assert node.digest(newer).accepted
-    assert not node.confirm(messages.Epoch(1, 1)).accepted  # it knows better now
+    assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted  # it knows better now
 
 
 def test_who_was_dropped_confirms_nobody():
     node = node_in(view_of([2, 16, 24]), 16)
-    node.orphan, node.served_after = True, None
-    assert not node.confirm(messages.Epoch(1, 1)).accepted
+    node.place.registry_lost, node.place.served_after = True, None
+    assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted
 
 
 @pytest.mark.parametrize(
     "registry, others, serves",
     [
-        (unreachable, lambda address: messages.Accepted(True), True),
-        (unreachable, lambda address: messages.Accepted(False), False),
+        (unreachable, lambda address: messages.Ack(True), True),
+        (unreachable, lambda address: messages.Ack(False), False),
         (unreachable, unreachable, False),
         (unreachable, refused, False),  # the registry may have let others in
         (refused, refused, True),
@@ -443,9 +443,9 @@ def test_without_a_registry_a_node_serves_if_who_would_own_its_keys_agrees(
 ):
     node = node_in(view_of([2, 16, 24]), 16)
     node.host.time = 100.0
-    node.host.answers = {"populate_finger_table": registry, "confirm": others}
-    asyncio.run(node.ask())
-    assert node.serves("Minsk") == serves  # 3
+    node.host.answers = {"populate_finger_table": registry, "grant_lease": others}
+    asyncio.run(node.heartbeat())
+    assert node.place.serves("Minsk") == serves  # 3
 
 
 def test_the_next_two_that_live_must_agree():
@@ -456,10 +456,10 @@ def test_the_next_two_that_live_must_agree():
         asked.append(address)
         if address in ("host:16", "host:25"):
             raise messages.Refused
-        return messages.Accepted(True)
+        return messages.Ack(True)
 
-    node.host.answers = {"confirm": confirm}
-    assert asyncio.run(node.neighbours_agree()) == 2
+    node.host.answers = {"grant_lease": confirm}
+    assert asyncio.run(node.ask_successors()) == 2
     assert asked == ["host:16", "host:24", "host:25", "host:26"]
 
 
@@ -468,13 +468,13 @@ def test_a_leaving_node_brings_the_three_up_to_date_who_will_hold_its_arc():
 
     def digest(address):
         asked.append(address)
-        return messages.Versions(True)
+        return messages.Digest(True)
 
     left = messages.Departed(True, "", view_of([24, 25, 26, 31, 2], epoch=2))
     node.host.answers = {
         "digest": digest,
         "deregister": lambda address: left,
-        "install": lambda address: messages.Accepted(True),
+        "install": lambda address: messages.Ack(True),
     }
     asyncio.run(node.leave())
     assert asked == 2 * ["host:24", "host:25", "host:26"]  # before and after it stops serving
@@ -488,11 +488,11 @@ def test_a_leaving_node_hands_over_to_the_next_that_live_however_many_are_gone(g
         if int(address.split(":")[1]) in gone:
             raise messages.Refused
         got.append(int(address.split(":")[1]))
-        return messages.Versions(True)
+        return messages.Digest(True)
 
     node.host.answers = {"digest": digest}
     living = [id for id in (24, 25, 26, 31, 2) if id not in gone][:3]
-    assert asyncio.run(node._hand_over(node.view)) == len(living)
+    assert asyncio.run(node.handoff.hand_over(node.place.view)) == len(living)
     assert got == living
 
 
@@ -502,40 +502,43 @@ def test_a_newcomer_copies_although_the_ring_still_has_an_entry_with_its_address
 
     def digest(address):
         asked.append(address)
-        return messages.Versions(True)
+        return messages.Digest(True)
 
     node.host.answers = {"digest": digest}
     place = messages.Registered(16 if old == 16 else 20, 5, view=view_of([2, 16, 24, 26]))
-    assert asyncio.run(node.prepare(place))
+    assert asyncio.run(node.sync.copy(place))
     assert asked == [f"host:{id}" for id in (24, 26, 2) if id != old][:2]
 
 
 def test_the_first_node_of_a_ring_has_nothing_to_copy():
     node = member.Member(ScriptedHost(), "host", 1, "registry")
-    assert asyncio.run(node.prepare(messages.Registered(24, 5, view=view_of([]))))
+    assert asyncio.run(node.sync.copy(messages.Registered(24, 5, view=view_of([]))))
 
 
 def test_an_owner_takes_no_record_of_what_it_serves_from_a_neighbour_that_leaves():
     node = node_in(view_of([2, 16, 24]), 16)  # serves 3 to 16
-    doubtful = messages.Record("Minsk", messages.EPOCH, None), messages.Record("Kazan", 1, "x")
-    assert node.replicate(messages.Copies(16, 1, doubtful, 1)).accepted  # 3 and 22
-    assert list(node.records) == ["Kazan"]
+    removed = messages.Record("Minsk", messages.VERSIONS_PER_EPOCH, None)  # 3: not acknowledged
+    records = removed, messages.Record("Kazan", 1, "x")  # 22
+    assert node.replicate(messages.Copies(16, 1, records, 1)).accepted
+    assert list(node.store.records) == ["Kazan"]
 
 
 def test_who_lost_its_id_to_another_node_is_no_member():
     node = node_in(view_of([2, 16, 24]), 16)
     others = tuple(chord.Node(id, f"other:{id}") for id in (2, 16, 24))
     node.install(chord.View(2, 5, others, 1))
-    assert not node.is_member() and not node.serves("Minsk")
-    assert chord.View(2, 5, others).touched(view_of([2, 16, 24])) == {2, 16, 24}
+    assert not node.place.is_member() and not node.place.serves("Minsk")
+    assert chord.View(2, 5, others).affected(view_of([2, 16, 24])) == {2, 16, 24}
 
 
-def test_the_numbers_of_operations_are_kept_until_their_node_has_ended_them():
-    numbers = ()
-    for number in ("2.1.7.7", "2.1.8.7", "16.3.1.1", "2.1.9.8"):
-        numbers = store.remember(numbers, number)
-    assert numbers == ("2.1.8.7", "16.3.1.1", "2.1.9.8")  # 7 has ended
-    assert store.is_over(numbers, "2.1.7.7") and not store.is_over(numbers, "2.1.8.7")
+def test_request_ids_are_kept_until_their_node_has_ended_them():
+    of_two = [messages.RequestId(2, 1, *it) for it in ((7, 7), (8, 7), (9, 8))]
+    other = messages.RequestId(16, 3, 1, 1)
+    kept = ()
+    for request in (*of_two[:2], other, of_two[2]):
+        kept = store.remember(kept, request)
+    assert kept == (of_two[1], other, of_two[2])  # 7 has ended
+    assert store.is_over(kept, of_two[0]) and not store.is_over(kept, of_two[1])
 
 
 # --- a node's records ---
@@ -553,7 +556,7 @@ def listed(it, known):
     """Ask a store for all that a listing does not know yet; return how many pages that took."""
     pages, more = 0, True
     while more:
-        page = it.listing(known.after, known.upto, known.generation, known.since)
+        page = it.digest(known.after, known.upto, known.generation, known.since)
         known.add(page)
         more, pages = page.more, pages + 1
     return pages
@@ -569,18 +572,18 @@ def test_a_store_keeps_the_newer_of_two_records():
 def test_a_listing_brings_first_all_and_then_what_changed(monkeypatch):
     monkeypatch.setattr(store, "PAGE", 3)
     it = store_of(*map(str, range(8)))
-    known = store.Listing(0, 0)
+    known = store.RemoteVersions(0, 0)
     assert listed(it, known) == 3
     assert known.versions == {str(n): n + 1 for n in range(8)}
     it.put(messages.Record("2", 90, "newer"))
-    page = it.listing(0, 0, known.generation, known.since)
+    page = it.digest(0, 0, known.generation, known.since)
     assert (page.keys, page.versions, page.more) == (("2",), (90,), False)
 
 
 def test_a_change_between_two_pages_is_not_missed(monkeypatch):
     monkeypatch.setattr(store, "PAGE", 2)
-    it, known = store_of("a", "b", "c", "d"), store.Listing(0, 0)
-    known.add(it.listing(0, 0, 0, 0))
+    it, known = store_of("a", "b", "c", "d"), store.RemoteVersions(0, 0)
+    known.add(it.digest(0, 0, 0, 0))
     it.put(messages.Record("a", 90, "newer"))
     it.put(messages.Record("e", 91, "new"))
     listed(it, known)
@@ -588,10 +591,10 @@ def test_a_change_between_two_pages_is_not_missed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda it: it.drop(["Minsk"]), lambda it: it.replace([], 5)], ids=["drop", "replace"]
+    "change", [lambda it: it.drop(["Minsk"]), lambda it: it.rejoin(5, 1000)], ids=["drop", "rejoin"]
 )
 def test_what_a_store_no_longer_has_is_in_no_listing(change):
-    it, known = store_of("Kazan", "Minsk"), store.Listing(0, 0)
+    it, known = store_of("Kazan", "Minsk"), store.RemoteVersions(0, 0)
     listed(it, known)
     change(it)
     listed(it, known)
@@ -599,7 +602,7 @@ def test_what_a_store_no_longer_has_is_in_no_listing(change):
 
 
 def test_the_listing_of_another_store_is_forgotten():
-    known = store.Listing(0, 0)
+    known = store.RemoteVersions(0, 0)
     listed(store_of("Kazan", "Minsk"), known)
     other = store.Store(8)
     other.m = 5
@@ -610,7 +613,8 @@ def test_the_listing_of_another_store_is_forgotten():
 @pytest.mark.parametrize("after, upto", [(2, 16), (24, 3), (5, 5), (25, 25)])
 def test_a_listing_is_of_one_arc(after, upto):
     keys = [str(n) for n in range(50)]
-    it, known, whole = store_of(*keys), store.Listing(after, upto), store.Listing(upto, upto)
+    it, known = store_of(*keys), store.RemoteVersions(after, upto)
+    whole = store.RemoteVersions(upto, upto)
     listed(it, known)
     listed(it, whole)
     on_arc = {key for key in keys if chord.between(chord.key_id(key, 5), after, upto)}
@@ -619,11 +623,11 @@ def test_a_listing_is_of_one_arc(after, upto):
 
 
 def test_a_listing_covers_the_parts_of_its_arc():
-    known = store.Listing(24, 3)
+    known = store.RemoteVersions(24, 3)
     covered = [after for after in range(32) if known.covers(after, 3, 5)]
     assert covered == [0, 1, 2, *range(24, 32)]
     assert not known.covers(24, 2, 5)
-    assert all(store.Listing(3, 3).covers(after, 3, 5) for after in range(32))
+    assert all(store.RemoteVersions(3, 3).covers(after, 3, 5) for after in range(32))
 
 
 def test_a_newcomer_is_told_its_id_and_keeps_it(book):
@@ -641,6 +645,6 @@ def test_the_id_of_a_newcomer_that_died_is_free_again(book):
     for port in range(1, 33):
         asyncio.run(book.register(messages.Registration("host", port, prepare=True)))
     assert admit(book, 33).id == -1
-    book.host.limit = book.host.time = membership.RESERVATION + 5
+    book.host.limit = book.host.time = membership.RESERVATION_TIMEOUT + 5
     book.host.limit += 60
     assert admit(book, 33).id >= 0

@@ -11,7 +11,8 @@ from tests.harness import ROOT, load
 from tests.lab05_ring import Ring, Rpc, wait_until
 
 wire = load(ROOT / "lab05_chord/wire.py")
-RECEIVED = ["Registration", "Departure", "Question", "View", "Operation", "Arc", "Keys", "Copies"]
+RECEIVED = ["Registration", "Departure", "Heartbeat", "View"]
+RECEIVED += ["Operation", "DigestRequest", "FetchRequest", "Copies", "LeaseRequest"]
 ANYTHING = settings(derandomize=True, max_examples=100, deadline=None)
 LARGEST = 2**63 - 1
 
@@ -35,7 +36,7 @@ def messages_of(descriptor, depth=3):
     return st.fixed_dictionaries({}, optional=fields).map(lambda given: kind(**given))
 
 
-@pytest.mark.parametrize("name", [*RECEIVED, "Epoch"])
+@pytest.mark.parametrize("name", RECEIVED)
 def test_any_message_is_a_value_or_a_value_error(name):
     @ANYTHING
     @given(messages_of(getattr(wire.messages, name).DESCRIPTOR))
@@ -98,7 +99,7 @@ def rpc():
 def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):
     ring = Ring(spawn, 3)
     node, registry = rpc.node(ring.nodes[0]), rpc.registry(ring)
-    r = registry.populate_finger_table(rpc.Question(id=-1), timeout=5).view.ring
+    r = registry.populate_finger_table(rpc.Heartbeat(id=-1), timeout=5).view.ring
     view = rpc.View(epoch=9, m=5, ring=r, members=[rpc.Node(id=24, address="a:1")] * 2)
     other = rpc.View(epoch=99, m=5, ring=r + 1, members=[rpc.Node(id=24, address="a:1")])
     record = rpc.Record(key="Kazan", version=LARGEST, text="x")
@@ -106,7 +107,8 @@ def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):
         (registry.register, rpc.Registration()),
         (registry.register, rpc.Registration(ipaddr="a", port=-1, wish=LARGEST)),
         (registry.deregister, rpc.Departure(id=-1, address="x")),
-        (registry.populate_finger_table, rpc.Question(id=-1, epoch=LARGEST, settled=LARGEST)),
+        (registry.populate_finger_table, rpc.Heartbeat(id=-1, epoch=LARGEST)),
+        (registry.populate_finger_table, rpc.Heartbeat(id=-1, in_sync_epoch=LARGEST)),
         (registry.restore, rpc.View(epoch=LARGEST, m=5)),
         (registry.restore, rpc.View(epoch=2**29, m=5)),
         (registry.restore, rpc.View(epoch=9, m=6)),
@@ -114,15 +116,15 @@ def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):
         (node.install, view),
         (node.install, rpc.View(epoch=9, ring=r)),
         (node.install, other),
-        (node.digest, rpc.Arc(to=24, view=other)),
+        (node.digest, rpc.DigestRequest(to=24, view=other)),
         (node.install, rpc.View(epoch=9, m=5, ring=r, members=[rpc.Node(id=32, address="a:1")])),
-        (node.digest, rpc.Arc(to=24)),
-        (node.digest, rpc.Arc(to=24, view=view, after=-1, upto=LARGEST)),
-        (node.digest, rpc.Arc(to=24, view=rpc.View(epoch=LARGEST, m=5, ring=r))),
+        (node.digest, rpc.DigestRequest(to=24)),
+        (node.digest, rpc.DigestRequest(to=24, view=view, after=-1, upto=LARGEST)),
+        (node.digest, rpc.DigestRequest(to=24, view=rpc.View(epoch=LARGEST, m=5, ring=r))),
         (node.replicate, rpc.Copies(to=24, epoch=LARGEST, records=[record], ring=r)),
         (node.replicate, rpc.Copies(to=24, epoch=3, records=[record], ring=r)),
-        (node.fetch, rpc.Keys(keys=["", "nowhere"], ring=r)),
-        (node.confirm, rpc.Epoch(epoch=LARGEST, ring=r)),
+        (node.fetch, rpc.FetchRequest(keys=["", "nowhere"], ring=r)),
+        (node.grant_lease, rpc.LeaseRequest(epoch=LARGEST, ring=r)),
         (node.route, rpc.Operation(kind=77, ring=r)),
         (node.route, rpc.Operation(kind=2, avoid=[-1, LARGEST], ring=r)),
     ]
@@ -200,7 +202,7 @@ def serving(servicer, kind):
 def test_an_answer_that_makes_no_sense_is_none():
     class Liar(wire.services.NodeServiceServicer):
         def install(self, request, context):
-            return wire.messages.Accepted(view=wire.messages.View(epoch=-1))
+            return wire.messages.Ack(view=wire.messages.View(epoch=-1))
 
     threads = wire.Threads()
     with (

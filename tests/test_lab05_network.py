@@ -20,10 +20,10 @@ class Obedient(wire.services.NodeServiceServicer):
     """A node that agrees to all."""
 
     def replicate(self, request, context):
-        return wire.messages.Accepted(accepted=True)
+        return wire.messages.Ack(accepted=True)
 
     def digest(self, request, context):
-        return wire.messages.Versions(accepted=True)
+        return wire.messages.Digest(accepted=True)
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def copies(size):
     "method, request_",
     [
         ("replicate", copies(100_000)),
-        ("digest", values.Arc(1, wire.chord.View(), 1, 1)),
+        ("digest", values.DigestRequest(1, wire.chord.View(), 1, 1)),
     ],
 )
 def test_what_may_be_large_has_a_connection_of_its_own(method, request_):

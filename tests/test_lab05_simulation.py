@@ -6,7 +6,6 @@ from tests.sim_chord import (
     QUIET,
     World,
     hang,
-    holder,
     join,
     leave,
     messages,
@@ -14,6 +13,7 @@ from tests.sim_chord import (
     play,
     scenario,
     start,
+    store,
 )
 
 SEEDS = range(20)
@@ -67,13 +67,13 @@ def test_an_operation_that_is_asked_for_again_is_done_once_whatever_came_in_betw
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_removed_keys_stay_removed_when_their_tombstones_are_swept_away(seed, monkeypatch):
-    monkeypatch.setattr(holder, "TOMBSTONE_LIFE", 8.0)  # longer than any node hangs
+    monkeypatch.setattr(store, "TOMBSTONE_TIMEOUT", 8.0)  # longer than any node hangs
     world = play(seed, [join, leave, hang], QUIET)
     world.run(world.sim.now + 30)
     tombstones = [
         record
         for process in world.nodes()
-        for record in process.rules.records.values()
+        for record in process.rules.store.records.values()
         if record.text is None
     ]
     assert tombstones == []
@@ -96,14 +96,14 @@ def settled_ring(seed, nodes):
 
 def longest_find(world, entries, gone):
     """Ask every entry for a key of each id that is not owned by `gone`; return the longest time."""
-    keys = [key for key in world.key_of.values() if not gone.rules.owns(key)]
+    keys = [key for key in world.key_of.values() if not gone.rules.place.owns(key)]
     times = []
 
     async def ask(entry):
         for key in keys:
             begun = world.sim.now
             outcome = await entry.rules.operate(messages.Kind.FIND, key)
-            assert outcome is not None, f"{key} through {entry.rules.id}"
+            assert outcome is not None, f"{key} through {entry.rules.place.id}"
             times.append(world.sim.now - begun)
 
     questions = [start(ask(entry)) for entry in entries]
@@ -119,7 +119,7 @@ def test_a_hung_node_is_gone_around_after_a_third_of_a_second_and_remembered(see
     gone.paused = True
     assert longest_find(world, entries, gone) < 0.5
     assert longest_find(world, entries, gone) < 0.1
-    assert gone.rules.id in world.registry.rules.view.by_id  # all of this before the verdict
+    assert gone.rules.place.id in world.registry.rules.view.by_id  # all of this before the verdict
     world.close()
 
 
@@ -132,7 +132,7 @@ def test_a_node_that_is_heard_again_is_asked_again(seed):
     assert longest_find(world, entries[:1], gone) < 0.5
     gone.resume()
     world.run(world.sim.now + 2)
-    assert not any(entry.rules.silent for entry in entries)
+    assert not any(entry.rules.lookup.silent for entry in entries)
     world.close()
 
 

@@ -104,7 +104,7 @@ class Ring:
         wait_until(self.is_settled, "all nodes to agree")
         channel = stack.enter_context(text_rpc.open_channel(registry))
         ask = services.RegistryServiceStub(channel).populate_finger_table
-        self.identity = ask(messages.Question(id=-1), timeout=TIMEOUT).view.ring
+        self.identity = ask(messages.Heartbeat(id=-1), timeout=TIMEOUT).view.ring
         self.work = [(key, self.path(key)) for key in new_keys(FINDS)]
         for key, path in self.work:
             self.save(path[0], key)

@@ -1,0 +1,156 @@
+"""How a node finds the owner of a key: hop by hop, around nodes that do not answer.
+
+The node that a client has asked walks (Chord §4.4, iterative): it asks one node after the other,
+each of which carries the operation out or names the next one (chord.next_hop). A node on the way
+waits for no other, so however many operations are under way, none waits for another that waits for
+it. What the walking node learns it keeps: which nodes are silent, and which have answered as the
+owner of their arc in this view, so that the next operation there takes one hop.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from chord import Node, key_id, next_hop
+from messages import (
+    Host,
+    Kind,
+    Operation,
+    Outcome,
+    RequestId,
+    Status,
+    Unreachable,
+    try_call,
+)
+from place import Place
+from transfer import transfer_time
+
+HOP_TIMEOUT = 2.0  # s for an answer of an owner, which may have to wait for its replicas
+FORWARD_TIMEOUT = 0.3  # s for an answer of a node that only names the next one
+OPERATION_TIMEOUT = 8.0  # s in which a node carries out what a client wants, or gives up
+LISTEN_INTERVAL = 0.1  # s between two attempts to hear from a silent node
+RETRY_INTERVALS = (0.01, 0.1)  # s before the second attempt, and before all late ones
+
+
+class Lookup:
+    """Finds owners, for the clients of this node and for other nodes.
+
+    Args:
+        execute: carries out an operation on a key that this node serves.
+        heartbeat_soon: is called at signs that the ring has changed.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        place: Place,
+        execute: Callable[[Operation], Awaitable[Outcome]],
+        heartbeat_soon: Callable[[], None],
+    ):
+        self.host, self.place = host, place
+        self.execute, self.heartbeat_soon = execute, heartbeat_soon
+        self.counter = 0  # of operations
+        self.under_way: dict[str, list[int]] = {}  # key -> counters of operations, in order
+        self.silent: dict[int, Node] = {}  # nodes gone around, until they answer again
+        self.owners: set[int] = set()  # nodes that have answered for their arc in this view
+
+    # --- the node that a client has asked ---
+
+    async def operate(self, kind: Kind, key: str, text: str = "") -> Outcome | None:
+        """Carry out an operation at the owner of the key; None if that has failed."""
+        self.counter += 1
+        counter, under_way = self.counter, self.under_way.setdefault(key, [])
+        under_way.append(counter)
+        request_id = RequestId(*self.place.name, counter, under_way[0])
+        try:
+            return await self._insist(Operation(kind, key, text, request_id))
+        finally:
+            under_way.remove(counter)
+            if not under_way:
+                del self.under_way[key]
+
+    async def _insist(self, operation: Operation) -> Outcome | None:
+        deadline = self.host.now() + OPERATION_TIMEOUT
+        pause, longest = RETRY_INTERVALS
+        while self.host.now() < deadline:
+            outcome = await self._walk(operation)
+            if outcome is not None:
+                return outcome
+            self.heartbeat_soon()
+            await self.host.sleep(pause)
+            pause = min(2 * pause, longest)
+        return None
+
+    async def _walk(self, operation: Operation) -> Outcome | None:
+        """Go from hop to hop until the owner answers; None: try again."""
+        operation = replace(operation, avoid=tuple(self.silent))
+        node = self._known_owner(operation.key)
+        for _ in range(2 * self.place.view.m + 2):
+            if node is None or node.id == self.place.id:
+                outcome = await self.route(operation)
+            else:
+                try:
+                    outcome = await self._hop(node, operation)
+                except Unreachable:
+                    self._go_around(node)
+                    operation = replace(operation, avoid=(*operation.avoid, node.id))
+                    node = None
+                    continue
+            if outcome.epoch > self.place.view.epoch:
+                self.heartbeat_soon()
+            if outcome.status != Status.NEXT:
+                return self._end(outcome)
+            node = outcome.node
+        return None
+
+    def _known_owner(self, key: str) -> Node | None:
+        """Return the owner of a key, if it has answered for its arc in this view before."""
+        if not self.place.is_member():
+            return None
+        owner = self.place.view.successor(key_id(key, self.place.view.m))
+        return owner if owner.id in self.owners and owner.id not in self.silent else None
+
+    async def _hop(self, node: Node, operation: Operation) -> Outcome:
+        """Ask one node. One that only names the next needs no time: it is silent sooner."""
+        view = self.place.view
+        is_owner = view.members and view.successor(key_id(operation.key, view.m)).id == node.id
+        timeout = HOP_TIMEOUT if is_owner else FORWARD_TIMEOUT
+        timeout += transfer_time(operation.text)
+        hop = replace(operation, ring=view.ring)
+        return await self.host.call(node.address, "route", hop, timeout)
+
+    def _end(self, outcome: Outcome) -> Outcome | None:
+        if outcome.status != Status.DONE:
+            return None
+        if outcome.node.id in self.place.view.by_id:
+            self.owners.add(outcome.node.id)
+        return outcome
+
+    def _go_around(self, node: Node) -> None:
+        """Go around a silent node from now on, until it is heard again."""
+        self.heartbeat_soon()
+        if node.id not in self.silent:
+            self.silent[node.id] = node
+            self.host.spawn(self._listen(node))
+
+    async def _listen(self, node: Node) -> None:
+        """Wait until a silent node answers, or is no longer in the ring."""
+        while self.place.view.by_id.get(node.id) == node:
+            if await try_call(self.host, node, "install", self.place.view) is not None:
+                break
+            await self.host.sleep(LISTEN_INTERVAL)
+        self.silent.pop(node.id, None)
+
+    # --- a node on the way ---
+
+    async def route(self, operation: Operation) -> Outcome:
+        """Carry an operation out, if this node serves the key; else name the next node."""
+        place, view = self.place, self.place.view
+        if place.leaving or not place.is_member():
+            return Outcome(Status.RETRY, epoch=view.epoch)
+        if place.serves(operation.key):
+            return await self.execute(operation)
+        k = key_id(operation.key, view.m)
+        node = next_hop(view, place.id, k, {*operation.avoid, *self.silent})
+        if node is None or node.id == place.id:  # no way, or this node's own but not in sync
+            return Outcome(Status.RETRY, epoch=view.epoch)
+        return Outcome(Status.NEXT, node=node, epoch=view.epoch)
