@@ -42,6 +42,11 @@ LEAVE_SILENCE = 0.8  # s of leaving without a word
 LAST_ANSWERS = 0.2  # s for what clients are still waiting for
 
 
+def rule(name: str):
+    """Return a gRPC method that carries out the member's rule of the same name."""
+    return receiver(lambda servicer, value: servicer.do(getattr(servicer.member, name), value))
+
+
 class Servicer(services.NodeServiceServicer):
     """Every call is one of the rules of a Member."""
 
@@ -107,30 +112,9 @@ class Servicer(services.NodeServiceServicer):
         finally:
             self.routes.release()
 
-    @receiver
-    def digest(self, request):
-        """Tell which versions there are on an arc."""
-        return self.do(self.member.digest, request)
-
-    @receiver
-    def fetch(self, request):
-        """Hand out records."""
-        return self.do(self.member.fetch, request)
-
-    @receiver
-    def replicate(self, copies):
-        """Keep copies."""
-        return self.do(self.member.replicate, copies)
-
-    @receiver
-    def install(self, view):
-        """Hear of a new view."""
-        return self.do(self.member.install, view)
-
-    @receiver
-    def grant_lease(self, request):
-        """Let a predecessor serve while the registry is away."""
-        return self.do(self.member.grant_lease, request)
+    digest, fetch, replicate, install, grant_lease = map(
+        rule, ("digest", "fetch", "replicate", "install", "grant_lease")
+    )
 
 
 def join(threads: Threads, member: Member) -> str | None:

@@ -1,8 +1,8 @@
 """What nodes and the registry say to each other, and what the rules need of the world.
 
-A value here and its message in chord.proto have the same name and the same fields; a field that is
-not set has the default. So wire.py converts every message in the same few lines. A value checks
-itself: a message that makes no sense is a ValueError before any rule sees it.
+A value here and its message in chord.proto have the same name and the same fields in one order, so
+wire.py converts all of them in the same few lines. An optional field that is not set is None. A
+value checks itself: a message that makes no sense is a ValueError before any rule sees it.
 """
 
 import enum
@@ -164,10 +164,10 @@ class RequestId(NamedTuple):
     counter: its operations. oldest: its oldest one on this key that is still under way.
     """
 
-    node: int = 0
-    epoch: int = 0
-    counter: int = 0
-    oldest: int = 0
+    node: int
+    epoch: int
+    counter: int
+    oldest: int
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,13 @@ class Operation:
     kind: int = Kind.FIND
     key: str = ""
     text: str = ""
-    request_id: RequestId = RequestId()
+    request_id: RequestId | None = None
     avoid: tuple[int, ...] = ()
     ring: int = 0
 
     def __post_init__(self):
-        Kind(self.kind)
+        if Kind(self.kind) in (Kind.SAVE, Kind.REMOVE) and self.request_id is None:
+            raise ValueError("a write without a request id")
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class Replication:
         """Have the whole replica set take a new record of a key in this epoch."""
         view, old = self.place.view, self.store.records.get(key)
         done = old.request_ids if old else ()
-        if request and any(request):
+        if request:
             done = remember(done, request)
         record = Record(key, self.next_version(view), text, done)
         self.writing.add(key)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import operator
 import random
 import secrets
 import threading
@@ -12,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import chord
 import messages as values
-from google.protobuf.message import Message
 from rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, compile_proto, grpc
 
 messages, services = compile_proto("chord.proto")
@@ -41,29 +41,46 @@ ROUTES = 300
 PROMPT = 100
 
 
+class Layout:
+    """The fields that a message of chord.proto and its value have in common, in one order."""
+
+    def __init__(self, name: str):
+        # Node and View are here too: messages.py has imported them from chord.py.
+        self.value, self.message = getattr(values, name), getattr(messages, name)
+        fields = self.message.DESCRIPTOR.fields
+        self.names = [field.name for field in fields]
+        self.read = operator.attrgetter(*self.names)
+        self.lists = [i for i, field in enumerate(fields) if field.default_value == []]
+        self.nested = [i for i, field in enumerate(fields) if field.message_type]
+        self.optional = [i for i, field in enumerate(fields) if field.has_presence]
+
+
+layout = functools.cache(Layout)
+
+
 def to_message(value):
-    """Return the protobuf message for a value of messages.py or chord.py."""
-    kind = getattr(messages, type(value).__name__)
-    names = kind.DESCRIPTOR.fields_by_name
-    return kind(**{name: _to_field(getattr(value, name)) for name in names})
-
-
-def _to_field(value):
-    if value is None or isinstance(value, (int, str)):
-        return value
-    return [_to_field(each) for each in value] if type(value) is tuple else to_message(value)
+    """Return the protobuf message for a value of messages.py."""
+    its = layout(type(value).__name__)
+    fields = list(its.read(value))
+    for i in its.nested:
+        if fields[i] is not None:
+            many = i in its.lists
+            fields[i] = [to_message(it) for it in fields[i]] if many else to_message(fields[i])
+    return its.message(**dict(zip(its.names, fields, strict=True)))
 
 
 def from_message(message):
     """Return the value for a protobuf message; raise ValueError if it cannot be one."""
-    fields = {field.name: _from_field(value) for field, value in message.ListFields()}
-    return getattr(values, message.DESCRIPTOR.name)(**fields)
-
-
-def _from_field(value):
-    if isinstance(value, (int, str)):
-        return value
-    return from_message(value) if isinstance(value, Message) else tuple(map(_from_field, value))
+    its = layout(type(message).__name__)
+    fields = list(its.read(message))
+    for i in its.lists:
+        fields[i] = tuple(map(from_message, fields[i]) if i in its.nested else fields[i])
+    for i in its.optional:
+        if not message.HasField(its.names[i]):
+            fields[i] = None
+        elif i in its.nested:
+            fields[i] = from_message(fields[i])
+    return its.value(*fields)
 
 
 def receiver(rule: Callable) -> Callable:

@@ -126,7 +126,8 @@ def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):
         (node.fetch, rpc.FetchRequest(keys=["", "nowhere"], ring=r)),
         (node.grant_lease, rpc.LeaseRequest(epoch=LARGEST, ring=r)),
         (node.route, rpc.Operation(kind=77, ring=r)),
-        (node.route, rpc.Operation(kind=2, avoid=[-1, LARGEST], ring=r)),
+        (node.route, rpc.Operation(kind=2, ring=r)),
+        (node.route, rpc.Operation(kind=0, avoid=[-1, LARGEST], ring=r)),
     ]
     for call, request in hostile:
         with contextlib.suppress(rpc.error):
