@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.harness import ROOT
+from tests.harness import LABS, ROOT
 from tests.test_house import INTERACTIVE, OTHERS, SERVERS
 
 SCRIPTS = SERVERS + OTHERS
@@ -54,11 +54,11 @@ def test_a_missing_package_is_one_line_with_both_ways_to_get_it(
 
 def test_importing_a_script_holds_no_signal_back():
     code = "import signal, sys; sys.path[0] = {!r}; import {}; print(signal.pthread_sigmask(0, ()))"
-    for script, _ in SCRIPTS:
-        folder, name = script.split("/")
-        command = [sys.executable, "-c", code.format(str(ROOT / folder), name[:-3])]
+    for folder in LABS:
+        names = [script.split("/")[1][:-3] for script, _ in SCRIPTS if script.startswith(folder)]
+        command = [sys.executable, "-c", code.format(str(ROOT / folder), ", ".join(names))]
         found = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert found.stdout == "set()\n", script
+        assert found.stdout == "set()\n", folder
 
 
 # --- Signals ---
@@ -89,7 +89,7 @@ def test_ctrl_c_at_any_import_ends_a_script_without_a_traceback(spawn, tmp_path,
     (tmp_path / "file").touch()
     (tmp_path / "config.conf").write_text("0 127.0.0.1 0\n")
     arguments = ["file" if each == "server.py" else each for each in arguments]
-    for count in (1, 2, 3, 5, 10, 20):
+    for count in (1, 5, 20):
         (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(count=count))
         process = spawn(script, *arguments, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
         one_shot = (script, arguments[:1]) in [(s, a[:1]) for s, a in OTHERS[:2]]

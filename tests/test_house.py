@@ -67,53 +67,7 @@ PURE = {
 }
 
 
-# --- Command lines ---
-
-
-@pytest.mark.parametrize("script", [script for script, _ in SERVERS + OTHERS])
-@pytest.mark.parametrize(
-    "arguments",
-    [["--nonsense"], ["1"] * 9, ["\udcff", "\udcff"]],
-    ids=["unknown option", "too many", "undecodable"],
-)
-def test_a_wrong_command_line_is_one_line_on_stderr_and_exit_2(spawn, script, arguments):
-    process = spawn(script, *arguments)
-    assert process.wait() == 2
-    assert process.out == ""
-    assert process.err.count("\n") == 1 and process.err.startswith(script.split("/")[1] + ": ")
-
-
-@pytest.mark.parametrize("script, arguments", [case for case in SERVERS + OTHERS if case[1]])
-def test_a_missing_argument_is_one_line_and_exit_2(spawn, script, arguments):
-    process = spawn(script, *arguments[:-1])
-    assert process.wait() == 2
-    assert process.err.count("\n") == 1 and "required" in process.err
-
-
-@pytest.mark.parametrize("script", [script for script, _ in SERVERS])
-@pytest.mark.parametrize("port", ["x", "-1", "65536", "1.5", "", "٣", "9" * 5000])
-def test_a_server_port_that_is_none_is_one_line_and_exit_2(spawn, script, port):
-    arguments = dict(SERVERS)[script]
-    process = spawn(script, "--", port, *arguments[1:])
-    assert process.wait() == 2
-    assert process.err.count("\n") == 1 and "port number" in process.err
-
-
-@pytest.mark.parametrize("script", ["lab02_tcp_threads/client.py", "lab04_grpc/client.py"])
-@pytest.mark.parametrize(
-    "address", ["localhost", ":5555", "localhost:", "a:b", "::1:5555", "h:99999"]
-)
-def test_an_address_that_is_none_is_one_line_and_exit_2(spawn, script, address):
-    process = spawn(script, address)
-    assert process.wait() == 2
-    assert process.err.count("\n") == 1 and "expected" in process.err
-
-
-@pytest.mark.parametrize("script", [script for script, _ in SERVERS + OTHERS])
-def test_help_explains_the_arguments_with_an_example(spawn, script):
-    process = spawn(script, "--help")
-    assert process.wait() == 0
-    assert f"example: python3 {script.split('/')[1]}" in process.out
+# --- Addresses ---
 
 
 @pytest.mark.parametrize("script, arguments", SERVERS)

@@ -392,28 +392,6 @@ def test_a_node_whose_port_is_taken_registers_nowhere(spawn):
     assert ring.address in registry.err and len(registry.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "script, arguments",
-    [
-        ("Registry.py", ["127.0.0.1:5000"]),
-        ("Registry.py", ["127.0.0.1:5000", "0"]),
-        ("Registry.py", ["127.0.0.1:5000", "33"]),
-        ("Registry.py", ["127.0.0.1:5000", "five"]),
-        ("Registry.py", ["127.0.0.1:99999", "5"]),
-        ("Node.py", ["127.0.0.1:5000"]),
-        ("Node.py", ["127.0.0.1:5000", "5001x"]),
-        ("Node.py", ["127.0.0.1:5000", "127.0.0.1:0", "--announce", "5001"]),
-        ("Node.py", ["127.0.0.1:5000", "127.0.0.1:0", "--announce", "a\x1b[31m:5001"]),
-        ("Client.py", ["127.0.0.1:5000"]),
-    ],
-)
-def test_bad_arguments_are_one_line_and_status_2(spawn, script, arguments):
-    process = spawn(f"lab05_chord/{script}", *arguments)
-    assert process.wait() == 2
-    assert process.out == "" and len(process.err.splitlines()) == 1
-    assert process.err.strip().isprintable()
-
-
 def test_port_0_is_any_port_and_is_named(spawn):
     registry = spawn("lab05_chord/Registry.py", "0", 5)
     address = f"127.0.0.1:{registry.port()}"
@@ -426,25 +404,6 @@ def test_port_0_is_any_port_and_is_named(spawn):
     client.expect(f"24: 127.0.0.1:{port}")
     client.close_stdin()
     assert client.wait() == 0
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["0.0.0.0:5001"],
-        ["0:5001"],
-        ["[::]:5001"],
-        ["[0::0]:5001"],
-        ["[::ffff:0.0.0.0]:5001"],
-        ["127.0.0.1:5001", "--announce", "0.0.0.0:5001"],
-        ["0.0.0.0:5001", "--announce", "[::]:5001"],
-    ],
-)
-def test_an_address_that_others_cannot_reach_is_refused(spawn, arguments):
-    node = spawn("lab05_chord/Node.py", f"127.0.0.1:{free_port()}", *arguments)
-    assert node.wait() == 2
-    assert node.out == "" and "--announce ip:port" in node.err
-    assert len(node.err.splitlines()) == 1
 
 
 def test_others_reach_a_node_by_what_it_announces(spawn, rpc):

@@ -16,7 +16,7 @@ from tests.sim_chord import (
     store,
 )
 
-SEEDS = range(20)
+SEEDS = range(10)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -54,13 +54,13 @@ def test_writes_in_doubt_are_decided_once_and_for_all(seed):
     scenario("writes in doubt", seed)
 
 
-@pytest.mark.parametrize("seed", SEEDS[:6])
+@pytest.mark.parametrize("seed", SEEDS[:4])
 def test_faults_that_overlap_lose_nothing_as_long_as_two_nodes_at_most_are_away(seed):
     scenario("storm", seed)
     scenario("storm on one key", seed)
 
 
-@pytest.mark.parametrize("seed", SEEDS[:10])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_an_operation_that_is_asked_for_again_is_done_once_whatever_came_in_between(seed):
     scenario("many at one key", seed)
 
@@ -79,7 +79,7 @@ def test_removed_keys_stay_removed_when_their_tombstones_are_swept_away(seed, mo
     assert tombstones == []
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:4])
 def test_a_ring_of_one_of_two_and_of_all_ids_works(seed):
     for nodes, m in ((1, 3), (2, 3), (8, 3)):
         play(seed, [nothing], QUIET, nodes=nodes, m=m, length=5)

@@ -528,27 +528,6 @@ def test_no_leader_is_known_before_the_first_election(spawn, start):
     wait_until(lambda: answer("getleader") in ("No leader is known", known), "an answer")
 
 
-@pytest.mark.parametrize(
-    ("config", "complaint"),
-    [
-        ("0 127.0.0.1\n", ":1: not `id address port`: 0 127.0.0.1"),
-        ("# comment\n\n0 127.0.0.1 70000\n", ":3: not `id address port`: 0 127.0.0.1 70000"),
-        ("x 127.0.0.1 5000\n", ":1: not `id address port`: x 127.0.0.1 5000"),
-        ("0 a 1\n1 b 2\n0 c 3\n", ":3: id 0 is there twice"),
-        ("0 a 1\n1 ::1 2\n2 [::1] 2\n", ":3: [::1]:2 is there twice"),
-        ("1 127.0.0.1 5000\n", " has no server with the id 0"),
-        ("", " has no server with the id 0"),
-        (b"0 127.0.0.1 5000\n\xff\n", ":2: not `id address port`: \ufffd"),
-    ],
-)
-def test_a_bad_configuration_is_one_line_and_exit_2(config, complaint, spawn, tmp_path):
-    data = config if isinstance(config, bytes) else config.encode()
-    (tmp_path / "config.conf").write_bytes(data)
-    server = spawn(SERVER, 0, cwd=tmp_path)
-    assert server.wait() == 2
-    assert server.err == f"server.py: config.conf{complaint}\n"
-
-
 @given(st.binary(max_size=60) | st.text(alphabet="01 .:#[]a\n\r\t\ufeff", max_size=60))
 @settings(derandomize=True, max_examples=300, deadline=None)
 def test_a_configuration_is_read_or_the_bad_line_named(content):
@@ -584,14 +563,6 @@ def test_the_client_survives_every_line(line):
         shell.call = lambda *request: shell.target  # as if there were no answer
         shell.obey(line)
         assert len(out.getvalue().splitlines()) <= 1
-
-
-@pytest.mark.parametrize("args", [[], ["x"], ["-1"], ["0", "1"], ["0", "--config", "missing"]])
-def test_bad_arguments_are_one_line_and_exit_2(args, spawn):
-    server = spawn(SERVER, *args)
-    assert server.wait() == 2
-    assert len(server.err.splitlines()) == 1
-    assert server.out == ""
 
 
 def test_a_taken_port_is_one_line_and_exit_1(spawn, start):

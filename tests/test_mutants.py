@@ -35,21 +35,16 @@ def test_a_stale_mutant_is_an_error():
     assert "two of this name" in stale([FOUND, FOUND])[0]
 
 
-@pytest.mark.parametrize(
-    ("mutant", "other_tests_pass", "verdict"),
-    [
-        (FOUND, True, "found: found by tests/test_judge.py::test_ids"),
-        (SURVIVES, True, "survives: SURVIVES"),
-        (SURVIVES, False, "survives: NOT JUDGED: tests/test_judge.py::test_what_always_fails"),
-        (BROKEN, True, "broken: found by tests/test_judge.py::test_ids"),
-    ],
-)
-def test_the_runner_names_the_finder_or_says_that_there_is_none(
-    mutant, other_tests_pass, verdict, tmp_path, capsys
-):
+def test_the_runner_names_the_finder_or_says_that_there_is_none(tmp_path, capsys):
     judges = Judges(tmp_path, 1, ["tests/test_judge.py"])
     judge = tmp_path / "0/labs/tests/test_judge.py"
-    judge.write_text(JUDGE.format(other_tests_pass))
-    assert judges.verdict(mutant) == ("found by" in verdict)
-    assert capsys.readouterr().out.startswith(verdict)
-    assert (tmp_path / "0/labs" / CONFIG).read_text() == (ROOT / CONFIG).read_text()
+    for mutant, other_tests_pass, verdict in (
+        (FOUND, True, "found: found by tests/test_judge.py::test_ids"),
+        (BROKEN, True, "broken: found by tests/test_judge.py::test_ids"),
+        (SURVIVES, True, "survives: SURVIVES"),
+        (SURVIVES, False, "survives: NOT JUDGED: tests/test_judge.py::test_what_always_fails"),
+    ):
+        judge.write_text(JUDGE.format(other_tests_pass))
+        assert judges.verdict(mutant) == ("found by" in verdict)
+        assert capsys.readouterr().out.startswith(verdict)
+        assert (tmp_path / "0/labs" / CONFIG).read_text() == (ROOT / CONFIG).read_text()
