@@ -145,20 +145,19 @@ class Life(threading.Thread):
 
 def leave(threads: Threads, member: Member) -> None:
     """Leave the ring in good order, however long that takes; a second signal ends it at once."""
-    records = member.store.records
 
     def end() -> None:
         signal.sigwait(cli.STOP_SIGNALS)
-        if records:
+        if member.store.records:
             cli.complain(f"ended while {unfinished(member)}")
-        os._exit(1 if records else 0)
+        os._exit(1 if member.store.records else 0)
 
     threading.Thread(target=end, daemon=True).start()
     with ThreadPoolExecutor(1) as executor:
         leaving = executor.submit(threads.do, member.leave)
         if leaving not in wait([leaving], LEAVE_SILENCE).done:
             cli.complain(f"still {unfinished(member)}; Ctrl-C ends it at once")
-    keys = sum(record.text is not None for record in records.values())
+    keys = sum(record.text is not None for record in member.store.records.values())
     if not leaving.result():
         if keys:
             cli.complain(f"the last node of the ring; {keys} keys go with it")

@@ -8,22 +8,22 @@ import zlib
 
 import pytest
 
-from tests import harness
-
-chord, member, membership, messages, store = (
-    harness.load(harness.ROOT / f"lab05_chord/{name}.py")
-    for name in ("chord", "member", "membership", "messages", "store")
+from tests.lab05_parts import (
+    EXAMPLE,
+    FakeHost,
+    ScriptedHost,
+    ask,
+    chord,
+    ids,
+    member,
+    membership,
+    messages,
+    node_in,
+    refused,
+    store,
+    unreachable,
+    view_of,
 )
-
-EXAMPLE = [24, 26, 2, 16, 31, 25]  # in order of joining
-
-
-def view_of(ids, m=5, epoch=1, ring=1):
-    return chord.View(epoch, m, tuple(chord.Node(id, f"host:{id}") for id in ids), ring)
-
-
-def ids(nodes):
-    return [node.id for node in nodes]
 
 
 @pytest.mark.parametrize("after", range(8))
@@ -155,29 +155,6 @@ def test_fingers_come_before_the_successor_list():
 # --- the registry's book ---
 
 
-class FakeHost:
-    """A clock that is set by hand, and the random numbers of the scripts."""
-
-    def __init__(self):
-        self.time = 0.0
-        self.random = random.Random(0)
-        self.draw = self.random.randint
-        self.draw_identity = itertools.count(1).__next__
-        self.nodes_sync, self.limit = True, 60
-
-    def now(self):
-        return self.time
-
-    async def sleep(self, seconds):
-        self.time += seconds
-        self.book.tick()
-        if self.nodes_sync:
-            for id in self.book.view.ids:
-                ask(self.book, id)
-        if self.time > self.limit:
-            raise TimeoutError
-
-
 @pytest.fixture
 def book():
     host = FakeHost()
@@ -187,12 +164,6 @@ def book():
 
 def admit(book, port, wish=None):
     return asyncio.run(book.register(messages.Registration("host", port, wish)))
-
-
-def ask(book, id):
-    epoch = book.view.epoch
-    address = book.view.by_id[id].address
-    return book.populate_finger_table(messages.Heartbeat(id, address, epoch, epoch))
 
 
 def pass_time(book, seconds):
@@ -341,40 +312,6 @@ def test_records_travel_in_messages_of_bounded_size(size):
 
 
 # --- a node's place ---
-
-
-class ScriptedHost(FakeHost):
-    """A world in which calls are answered by functions in `answers`, by method."""
-
-    def __init__(self):
-        super().__init__()
-        self.answers = {}
-
-    async def call(self, address, method, request, timeout):
-        return self.answers[method](address)
-
-    async def gather(self, *awaitables):
-        return [await awaitable for awaitable in awaitables]
-
-    def spawn(self, awaitable):
-        awaitable.close()
-
-
-def node_in(view, id):
-    """Return a node that is settled in a view and serves its arc."""
-    node = member.Member(ScriptedHost(), "host", id, "registry")
-    node.place.enter(id, view, -messages.LEASE_TIMEOUT)
-    node.place.serve_whole_arc()
-    node.store.m = view.m
-    return node
-
-
-def unreachable(address):
-    raise messages.Unreachable(address)
-
-
-def refused(address):
-    raise messages.Refused(address)
 
 
 STRANGE = view_of([2, 16, 24], epoch=2, ring=9)

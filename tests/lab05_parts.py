@@ -1,0 +1,91 @@
+"""Lab 5's rules without a ring: views, a registry's book, a node whose calls a test answers."""
+
+import itertools
+import random
+
+from tests import harness
+
+chord, member, membership, messages, store = (
+    harness.load(harness.ROOT / f"lab05_chord/{name}.py")
+    for name in ("chord", "member", "membership", "messages", "store")
+)
+
+EXAMPLE = [24, 26, 2, 16, 31, 25]  # in order of joining
+
+
+def view_of(ids, m=5, epoch=1, ring=1):
+    return chord.View(epoch, m, tuple(chord.Node(id, f"host:{id}") for id in ids), ring)
+
+
+def ids(nodes):
+    return [node.id for node in nodes]
+
+
+class FakeHost:
+    """A clock that is set by hand, and the random numbers of the scripts."""
+
+    def __init__(self):
+        self.time = 0.0
+        self.random = random.Random(0)
+        self.draw = self.random.randint
+        self.draw_identity = itertools.count(1).__next__
+        self.nodes_sync, self.limit = True, 60
+
+    def now(self):
+        return self.time
+
+    async def sleep(self, seconds):
+        self.time += seconds
+        self.book.tick()
+        if self.nodes_sync:
+            for id in self.book.view.ids:
+                ask(self.book, id)
+        if self.time > self.limit:
+            raise TimeoutError
+
+
+def ask(book, id):
+    epoch = book.view.epoch
+    address = book.view.by_id[id].address
+    return book.populate_finger_table(messages.Heartbeat(id, address, epoch, epoch))
+
+
+class ScriptedHost(FakeHost):
+    """A world in which calls are answered by functions in `answers`, by method."""
+
+    def __init__(self):
+        super().__init__()
+        self.answers = {}
+        self.asked = []  # addresses, in order
+        self.request = None  # the one that is being answered
+
+    async def call(self, address, method, request, timeout):
+        self.asked.append(address)
+        self.request = request
+        return self.answers[method](address)
+
+    async def gather(self, *awaitables):
+        return [await awaitable for awaitable in awaitables]
+
+    def spawn(self, awaitable):
+        awaitable.close()
+
+    def joined(self, id, view):
+        pass
+
+
+def node_in(view, id):
+    """Return a node that is in sync in a view; it has no lease."""
+    node = member.Member(ScriptedHost(), "host", id, "registry")
+    node.place.enter(id, view, -messages.LEASE_TIMEOUT)
+    node.place.serve_whole_arc()
+    node.store.m = view.m
+    return node
+
+
+def unreachable(address):
+    raise messages.Unreachable(address)
+
+
+def refused(address):
+    raise messages.Refused(address)

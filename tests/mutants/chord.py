@@ -1,0 +1,434 @@
+"""Faults planted in lab 5: the rules by which a ring loses nothing, and its lookup."""
+
+from tests.mutants import Mutant
+
+TESTS = [
+    "tests/test_lab05_rules.py",
+    "tests/test_lab05_core.py",
+    "tests/test_lab05_simulation.py",
+]
+
+CHORD = "lab05_chord/chord.py"
+STORE = "lab05_chord/store.py"
+PLACE = "lab05_chord/place.py"
+REPLICATION = "lab05_chord/replication.py"
+SYNC = "lab05_chord/sync.py"
+TRANSFER = "lab05_chord/transfer.py"
+LOOKUP = "lab05_chord/lookup.py"
+MEMBER = "lab05_chord/member.py"
+MEMBERSHIP = "lab05_chord/membership.py"
+
+MUTANTS = [
+    # --- the ring (chord.py) ---
+    Mutant(
+        "an owner does not own its own id",
+        CHORD,
+        "        return after < k <= upto\n",
+        "        return after < k < upto\n",
+    ),
+    Mutant(
+        "the nearest finger is taken",
+        CHORD,
+        "    for node in reversed(list(fingers)):",
+        "    for node in fingers:",
+    ),
+    Mutant(
+        "the successor list is not used",
+        CHORD,
+        "    near = view.successor_list(me)\n",
+        "    near = view.next_nodes(me, 1)\n",
+    ),
+    Mutant(
+        "dead fingers are not gone around",
+        CHORD,
+        "        if between(node.id, me, k) and node.id not in avoid:",
+        "        if between(node.id, me, k):",
+    ),
+    # --- leases (place.py, member.py) ---
+    Mutant(
+        "a node serves without a lease",
+        PLACE,
+        "        has_lease = self.now() - self.lease_start < LEASE_TIMEOUT\n",
+        "        has_lease = True\n",
+    ),
+    Mutant(
+        "the lease of a heartbeat runs from its reply",
+        MEMBER,
+        "            place.registry_lost = False\n            place.renew_lease(sent)\n",
+        "            place.registry_lost = False\n            place.renew_lease(self.host.now())\n",
+    ),
+    Mutant(
+        "the lease of a newcomer runs from its admission",
+        MEMBER,
+        "        place.enter(reply.id, reply.view, sent)\n",
+        "        place.enter(reply.id, reply.view, self.host.now())\n",
+    ),
+    Mutant(
+        "the lease of the successors runs from their answers",
+        MEMBER,
+        "            if grants:\n                self.place.renew_lease(sent)\n",
+        "            if grants:\n                self.place.renew_lease(self.host.now())\n",
+    ),
+    Mutant(
+        "a promise is for a quarter of a lease",
+        PLACE,
+        "            self.granted[request.epoch] = now + LEASE_TIMEOUT\n",
+        "            self.granted[request.epoch] = now + LEASE_TIMEOUT / 4\n",
+    ),
+    Mutant(
+        "a node gives leases although the registry answers",
+        PLACE,
+        "        granted = self.registry_lost and self.served_after is not None\n",
+        "        granted = self.served_after is not None\n",
+    ),
+    Mutant(
+        "a node gives leases although it was dropped",
+        PLACE,
+        "        granted = self.registry_lost and self.served_after is not None\n",
+        "        granted = self.registry_lost\n",
+    ),
+    Mutant(
+        "a node gives leases for a view that it has left behind",
+        PLACE,
+        "        granted = granted and self.view.epoch <= request.epoch\n",
+        "",
+    ),
+    Mutant(
+        "one successor is enough for a lease",
+        MEMBER,
+        "            if grants == REPLICAS:\n",
+        "            if grants == 1:\n",
+    ),
+    Mutant(
+        "a node agrees while a lease that it gave still runs",
+        SYNC,
+        "        if self.place.is_bound():\n            return False\n",
+        "",
+    ),
+    Mutant(
+        "a node lets others agree while a lease that it gave still runs",
+        SYNC,
+        "        if not current or place.is_bound():\n",
+        "        if not current:\n",
+    ),
+    Mutant(
+        "a node that is alone serves for a whole lease",
+        MEMBER,
+        "self.place.renew_lease(sent - LEASE_TIMEOUT + LISTEN_TIMEOUT)",
+        "self.place.renew_lease(sent)",
+    ),
+    Mutant(
+        "a node that is alone serves although the registry may be there",
+        MEMBER,
+        "            elif grants == 0 and isinstance(error, Refused):\n",
+        "            elif grants == 0:\n",
+    ),
+    # --- views ---
+    Mutant(
+        "a node serves what is another's in the new view",
+        PLACE,
+        "self.served_after = self.later(self.served_after, view.predecessor(self.id).id)\n",
+        "pass\n",
+    ),
+    Mutant(
+        "a node that was dropped serves on",
+        PLACE,
+        "            self.served_after = None\n            return True\n",
+        "            return True\n",
+    ),
+    Mutant(
+        "a node with new replicas counts as in sync",
+        CHORD,
+        "        return self.predecessor(id), self.next_nodes(id)\n",
+        "        return self.predecessor(id), ()\n",
+    ),
+    Mutant(
+        "an older view replaces a newer one",
+        PLACE,
+        "        if view.epoch <= self.view.epoch or view.m",
+        "        if view.epoch == self.view.epoch or view.m",
+    ),
+    Mutant(
+        "a node takes the messages of another ring",
+        PLACE,
+        "        if ring != self.view.ring and self.view.ring:\n",
+        "        if False:\n",
+    ),
+    # --- writes (replication.py) ---
+    Mutant(
+        "a write that a replica has not taken is acknowledged",
+        REPLICATION,
+        "        if not all(kept) or view is not",
+        "        if view is not",
+    ),
+    Mutant(
+        "a write is acknowledged across a change of view",
+        REPLICATION,
+        " or view is not self.place.view or not self.place.serves(key):",
+        " or not self.place.serves(key):",
+    ),
+    Mutant(
+        "a write is acknowledged after the lease ran out, or while leaving",
+        REPLICATION,
+        " or view is not self.place.view or not self.place.serves(key):",
+        " or view is not self.place.view:",
+    ),
+    Mutant(
+        "a write that failed is forgotten",
+        REPLICATION,
+        "                self.uncertain.add(key)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "False is said about an uncertain key",
+        REPLICATION,
+        "        if key in self.uncertain and not await self._rewrite(key):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "two writes of a key at the same time",
+        REPLICATION,
+        "        if key in self.writing:\n            return None\n",
+        "",
+    ),
+    Mutant(
+        "a repeated request is done again",
+        REPLICATION,
+        "        if request in done:\n            return True\n",
+        "",
+    ),
+    Mutant(
+        "a late message of a request that has ended is carried out",
+        REPLICATION,
+        "        if is_over(done, request):\n            return None\n",
+        "",
+    ),
+    Mutant(
+        "request ids are not kept with a record",
+        REPLICATION,
+        "            done = remember(done, request)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "uncertain keys are kept after a new joining",
+        REPLICATION,
+        "        self.uncertain.clear()\n",
+        "",
+    ),
+    Mutant(
+        "a replica takes copies of another epoch",
+        REPLICATION,
+        " or copies.epoch != self.place.view.epoch:",
+        ":",
+    ),
+    Mutant(
+        "an owner takes copies of what it serves",
+        REPLICATION,
+        "            if not self.place.owns(record.key):\n                self.store.put(record)\n",
+        "            self.store.put(record)\n",
+    ),
+    Mutant(
+        "records that were handed over are dropped at a sweep",
+        REPLICATION,
+        " - held.keys() - self.handed_over)",
+        " - held.keys())",
+    ),
+    Mutant(
+        "records that a node no longer holds are kept",
+        SYNC,
+        "            self.replication.drop_foreign()\n",
+        "",
+    ),
+    # --- in sync (sync.py) ---
+    Mutant(
+        "a record on which nodes disagree keeps its version",
+        SYNC,
+        "        await self._decide(view, newest, known)\n",
+        "",
+    ),
+    Mutant(
+        "an older record of this node is no disagreement",
+        SYNC,
+        "known if key in known[0] else known[1:]",
+        "known[1:]",
+    ),
+    Mutant(
+        "what others have of a served arc counts",
+        SYNC,
+        (
+            "            if upto != self.place.id:\n"
+            "                versions = versions_on(versions, after, upto, view.m)\n"
+        ),
+        "",
+    ),
+    Mutant(
+        "newer records of replicas are not taken",
+        SYNC,
+        "                if record.version > version_of(newest, record.key):\n",
+        "                if False:\n",
+    ),
+    Mutant(
+        "records are kept before the replicas have them",
+        SYNC,
+        "        records = newest | self._served(view)\n",
+        (
+            "        records = newest | self._served(view)\n"
+            "        for record in newest.values():\n"
+            "            self.store.put(record)\n"
+        ),
+    ),
+    Mutant(
+        "a node serves before its replicas have all",
+        SYNC,
+        "        if not all(await self.host.gather(*pushes)) or self._is_over(view):\n",
+        "        await self.host.gather(*pushes)\n        if self._is_over(view):\n",
+    ),
+    Mutant(
+        "a node serves by a view that has passed meanwhile",
+        SYNC,
+        "        return view is not self.place.view or self.place.leaving\n",
+        "        return self.place.leaving\n",
+    ),
+    Mutant(
+        "a node lists its records for an older view",
+        SYNC,
+        "is_member(request.to) and request.view.epoch == place.view.epoch\n",
+        "is_member(request.to)\n",
+    ),
+    # --- records (store.py) ---
+    Mutant(
+        "an older record replaces a newer one",
+        STORE,
+        "        if record.version > version_of(self.records, key):\n",
+        "        if True:\n",
+    ),
+    Mutant(
+        "a node that comes back brings its records as they were",
+        STORE,
+        "map(demoted, self.records.values())\n",
+        "self.records.values()\n",
+    ),
+    Mutant(
+        "a node that was away for long brings its records",
+        STORE,
+        "        kept = () if absence > TOMBSTONE_TIMEOUT else map(",
+        "        kept = map(",
+    ),
+    Mutant(
+        "a tombstone is dropped at the first sweep",
+        STORE,
+        "            self.drop(record.key for record in tombstones & self._old_tombstones)\n",
+        "            self.drop(record.key for record in tombstones)\n",
+    ),
+    Mutant(
+        "tombstones are never dropped",
+        STORE,
+        "            self.drop(record.key for record in tombstones & self._old_tombstones)\n",
+        "",
+    ),
+    Mutant(
+        "a store that has dropped records does not say so",
+        STORE,
+        "            self.generation += bool(self.records.pop(key, None))\n",
+        "            self.records.pop(key, None)\n",
+    ),
+    Mutant(
+        "request ids are kept after their end",
+        STORE,
+        " or old.counter >= new.oldest]",
+        " or True]",
+    ),
+    # --- leaving ---
+    Mutant(
+        "a node leaves before all have its records",
+        TRANSFER,
+        "sum(results) if sum(results) >= needed and view is self.place.view else None\n",
+        "sum(results)\n",
+    ),
+    Mutant(
+        "a node hands over to its successor alone",
+        TRANSFER,
+        "        while others and len(results) <= REPLICAS:",
+        "        while others and not results:",
+    ),
+    Mutant(
+        "a dead successor ends a handoff",
+        TRANSFER,
+        "        except Refused:\n            return None\n",
+        "        except Refused:\n            return True\n",
+    ),
+    Mutant(
+        "a node leaves from a view that has passed",
+        MEMBERSHIP,
+        "        if request.epoch not in (0, self.view.epoch):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a node that leaves serves on",
+        PLACE,
+        "        return self.owns(key) and has_lease and not self.leaving\n",
+        "        return self.owns(key) and has_lease\n",
+    ),
+    # --- lookup ---
+    Mutant(
+        "silent nodes are asked again and again",
+        LOOKUP,
+        "            self.silent[node.id] = node\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "silent nodes stay silent",
+        LOOKUP,
+        "        self.silent.pop(node.id, None)\n",
+        "",
+    ),
+    Mutant(
+        "owners that have answered are forgotten",
+        LOOKUP,
+        "            self.owners.add(outcome.node.id)\n",
+        "            pass\n",
+    ),
+    # --- the registry (membership.py) ---
+    Mutant(
+        "a registry that has just been started lets nodes in and out",
+        MEMBERSHIP,
+        "        self.open = False  #",
+        "        self.open = True  #",
+    ),
+    Mutant(
+        "a new registry begins before it has heard all",
+        MEMBERSHIP,
+        "            if all(node in silent for node in unheard):\n",
+        "            if True:\n",
+    ),
+    Mutant(
+        "a new registry goes on in the epochs of the last one",
+        MEMBERSHIP,
+        "            self._change(self.view.members, self._next_life(self.view))\n",
+        "            self._change(self.view.members)\n",
+    ),
+    Mutant(
+        "two newcomers are admitted at once",
+        MEMBERSHIP,
+        "        return self.all_in_sync()\n\n    async def",
+        "        return True\n\n    async def",
+    ),
+    Mutant(
+        "a registry that slept declares all dead",
+        MEMBERSHIP,
+        "        self.time += min(now - self.ticked, LONGEST_TICK)\n",
+        "        self.time += now - self.ticked\n",
+    ),
+    Mutant(
+        "a node that knows a newer view counts as heard",
+        MEMBERSHIP,
+        "            if request.epoch <= view.epoch:  # else",
+        "            if True:  # else",
+    ),
+    Mutant(
+        "an old registry's ring of the same epoch is taken for its own",
+        MEMBERSHIP,
+        "view if (request.epoch, request.ring) != (view.epoch, view.ring) else None",
+        "view if request.epoch != view.epoch else None",
+    ),
+]
