@@ -9,6 +9,7 @@ if __name__ == "__main__":
     cli.start()  # before what takes long to import
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.sigwait(cli.STOP_SIGNALS)
     cli.say("Shutting down")
     server.stop(grace=None).wait(STOP_TIMEOUT)
-    return 0
+    os._exit(0)  # `return` would wait for every thread of the pool, long after its call has ended
 
 
 if __name__ == "__main__":

@@ -429,10 +429,10 @@ def idle_streams(stub, proto):
         stream.cancel()
 
 
-def test_a_thousand_idle_streams_stop_neither_a_new_caller_nor_the_end(
+def test_almost_two_thousand_idle_streams_stop_neither_a_new_caller_nor_the_end(
     server, stub, proto, idle_streams
 ):
-    idle_streams(1000)
+    idle_streams(1900)
     assert stub.reverse(proto[0].ReverseRequest(text="abc"), timeout=20).message == "cba"
     server.interrupt()
     assert server.wait(END) == 0
