@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: venv demo test test-short test-lossy lint sim mutants-raft soak bench bench-peers grade zoo clean
+.PHONY: venv demo test test-short test-lossy lint sim soak bench bench-peers grade zoo clean
 
 # After it, and `. .venv/bin/activate`, the scripts run as the README has them.
 venv: $(VENV)/ready

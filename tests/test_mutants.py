@@ -1,6 +1,7 @@
 """The lists of planted faults fit the labs, and their runner names the test that finds one."""
 
 import importlib
+import subprocess
 
 import pytest
 
@@ -48,3 +49,11 @@ def test_the_runner_names_the_finder_or_says_that_there_is_none(tmp_path, capsys
         assert judges.verdict(mutant) == ("found by" in verdict)
         assert capsys.readouterr().out.startswith(verdict)
         assert (tmp_path / "0/labs" / CONFIG).read_text() == (ROOT / CONFIG).read_text()
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_make_runs_a_list(name):
+    plan = subprocess.run(
+        ["make", "-n", f"mutants-{name}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"-m tests.mutants {name}" in plan.stdout
