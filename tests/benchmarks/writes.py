@@ -26,6 +26,7 @@ FAN_OUT = "bare gRPC, a call and 2 at once"  # what a leader cannot do without
 ECHO = "bare gRPC, no other is called"
 BATCHES = f"bare gRPC, 2 at once for {CLIENTS} calls"  # the same of a leader that batches
 PLAIN = "ours without either"
+UNSAVED = "ours, with saves that write nothing"
 SNAPSHOT_AFTER = 500  # entries
 SERVER = Path(__file__).parent / "raft_server.py"
 
@@ -54,6 +55,9 @@ def writing(memory: Path | None, one: int, many: int) -> Iterator[Row]:
             alone[CALLS] = ready(bare_target(stack, 1, "grpc-chain"))
             alone[FAN_OUT] = ready(bare_target(stack, 2, "grpc-fan-out", 1))
             together[ECHO] = ready(bare_target(stack, 0, "grpc-fan-out", 1))
+        else:
+            unsaved = ours(stack, 3, 0, *options, script=SERVER)
+            together[UNSAVED] = ready(our_target(unsaved))
         contestants = {n: lambda t=t: p50(t(), one) for n, t in alone.items()}
         goals = [Goal(FAN_OUT, 1.15)] if memory else []
         yield Row(6, f"p50 of a committed write, {place}", "ms", "lower", contestants, goals)
