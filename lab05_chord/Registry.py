@@ -1,4 +1,4 @@
-"""The registry: gives nodes their ids and knows who is in the ring.
+"""The registry: gives nodes their ids and knows which are in the ring.
 
     python3 Registry.py 127.0.0.1:5000 5        (or only the port: 127.0.0.1 is meant)
 

@@ -10,17 +10,8 @@ owner of their arc in this view, so that the next operation there takes one hop.
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import messages
 from chord import Node, key_id, next_hop
-from messages import (
-    Host,
-    Kind,
-    Operation,
-    Outcome,
-    RequestId,
-    Status,
-    Unreachable,
-    try_call,
-)
 from place import Place
 from transfer import transfer_time
 
@@ -41,9 +32,9 @@ class Lookup:
 
     def __init__(
         self,
-        host: Host,
+        host: messages.Host,
         place: Place,
-        execute: Callable[[Operation], Awaitable[Outcome]],
+        execute: Callable[[messages.Operation], Awaitable[messages.Outcome]],
         heartbeat_soon: Callable[[], None],
     ):
         self.host, self.place = host, place
@@ -55,20 +46,22 @@ class Lookup:
 
     # --- the node that a client has asked ---
 
-    async def operate(self, kind: Kind, key: str, text: str = "") -> Outcome | None:
+    async def operate(
+        self, kind: messages.Kind, key: str, text: str = ""
+    ) -> messages.Outcome | None:
         """Carry out an operation at the owner of the key; None if that has failed."""
         self.counter += 1
         counter, under_way = self.counter, self.under_way.setdefault(key, [])
         under_way.append(counter)
-        request_id = RequestId(*self.place.name, counter, under_way[0])
+        request_id = messages.RequestId(*self.place.name, counter, under_way[0])
         try:
-            return await self._insist(Operation(kind, key, text, request_id))
+            return await self._insist(messages.Operation(kind, key, text, request_id))
         finally:
             under_way.remove(counter)
             if not under_way:
                 del self.under_way[key]
 
-    async def _insist(self, operation: Operation) -> Outcome | None:
+    async def _insist(self, operation: messages.Operation) -> messages.Outcome | None:
         deadline = self.host.now() + OPERATION_TIMEOUT
         pause, longest = RETRY_INTERVALS
         while self.host.now() < deadline:
@@ -80,7 +73,7 @@ class Lookup:
             pause = min(2 * pause, longest)
         return None
 
-    async def _walk(self, operation: Operation) -> Outcome | None:
+    async def _walk(self, operation: messages.Operation) -> messages.Outcome | None:
         """Go from hop to hop until the owner answers; None: try again."""
         operation = replace(operation, avoid=tuple(self.silent))
         node = self._known_owner(operation.key)
@@ -90,14 +83,14 @@ class Lookup:
             else:
                 try:
                     outcome = await self._hop(node, operation)
-                except Unreachable:
+                except messages.Unreachable:
                     self._go_around(node)
                     operation = replace(operation, avoid=(*operation.avoid, node.id))
                     node = None
                     continue
             if outcome.epoch > self.place.view.epoch:
                 self.heartbeat_soon()
-            if outcome.status != Status.NEXT:
+            if outcome.status != messages.Status.NEXT:
                 return self._end(outcome)
             node = outcome.node
         return None
@@ -109,7 +102,7 @@ class Lookup:
         owner = self.place.view.successor(key_id(key, self.place.view.m))
         return owner if owner.id in self.owners and owner.id not in self.silent else None
 
-    async def _hop(self, node: Node, operation: Operation) -> Outcome:
+    async def _hop(self, node: Node, operation: messages.Operation) -> messages.Outcome:
         """Ask one node. One that only names the next needs no time: it is silent sooner."""
         view = self.place.view
         is_owner = view.members and view.successor(key_id(operation.key, view.m)).id == node.id
@@ -118,8 +111,8 @@ class Lookup:
         hop = replace(operation, ring=view.ring)
         return await self.host.call(node.address, "route", hop, timeout)
 
-    def _end(self, outcome: Outcome) -> Outcome | None:
-        if outcome.status != Status.DONE:
+    def _end(self, outcome: messages.Outcome) -> messages.Outcome | None:
+        if outcome.status != messages.Status.DONE:
             return None
         if outcome.node.id in self.place.view.by_id:
             self.owners.add(outcome.node.id)
@@ -135,22 +128,22 @@ class Lookup:
     async def _listen(self, node: Node) -> None:
         """Wait until a silent node answers, or is no longer in the ring."""
         while self.place.view.by_id.get(node.id) == node:
-            if await try_call(self.host, node, "install", self.place.view) is not None:
+            if await messages.try_call(self.host, node, "install", self.place.view) is not None:
                 break
             await self.host.sleep(LISTEN_INTERVAL)
         self.silent.pop(node.id, None)
 
     # --- a node on the way ---
 
-    async def route(self, operation: Operation) -> Outcome:
+    async def route(self, operation: messages.Operation) -> messages.Outcome:
         """Carry an operation out, if this node serves the key; else name the next node."""
         place, view = self.place, self.place.view
         if place.leaving or not place.is_member():
-            return Outcome(Status.RETRY, epoch=view.epoch)
+            return messages.Outcome(messages.Status.RETRY, epoch=view.epoch)
         if place.serves(operation.key):
             return await self.execute(operation)
         k = key_id(operation.key, view.m)
         node = next_hop(view, place.id, k, {*operation.avoid, *self.silent})
         if node is None or node.id == place.id:  # no way, or this node's own but not in sync
-            return Outcome(Status.RETRY, epoch=view.epoch)
-        return Outcome(Status.NEXT, node=node, epoch=view.epoch)
+            return messages.Outcome(messages.Status.RETRY, epoch=view.epoch)
+        return messages.Outcome(messages.Status.NEXT, node=node, epoch=view.epoch)

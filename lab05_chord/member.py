@@ -14,30 +14,9 @@ and does itself what concerns them all. Each of its RPCs is a method of the same
 
 from dataclasses import replace
 
+import messages
 from chord import REPLICAS, View
 from lookup import Lookup
-from messages import (
-    CALL_TIMEOUT,
-    HEARTBEAT_INTERVAL,
-    LEASE_TIMEOUT,
-    LISTEN_TIMEOUT,
-    Ack,
-    Copies,
-    Departure,
-    Digest,
-    DigestRequest,
-    FetchRequest,
-    Heartbeat,
-    Host,
-    LeaseRequest,
-    Operation,
-    Outcome,
-    Refused,
-    Registered,
-    Registration,
-    Unreachable,
-    try_call,
-)
 from place import Place
 from replication import Replication
 from store import Store, batches
@@ -59,10 +38,10 @@ class Member:
         registry: the registry's address.
     """
 
-    def __init__(self, host: Host, ipaddr: str, port: int, registry: str):
+    def __init__(self, host: messages.Host, ipaddr: str, port: int, registry: str):
         self.host, self.registry = host, registry
         self.ipaddr, self.port = ipaddr, port
-        self.asked = -LEASE_TIMEOUT  # the last heartbeat
+        self.asked = -messages.LEASE_TIMEOUT  # the last heartbeat
         self.place = place = Place(host.now, f"{ipaddr}:{port}")
         self.store = store = Store(host.draw_identity(), host.now())
         self.transfer = transfer = Transfer(host, self.learn)
@@ -76,14 +55,14 @@ class Member:
 
     # --- joining ---
 
-    async def join(self) -> Registered:
+    async def join(self) -> messages.Registered:
         """Get a place in the ring: the one that this node had before, if it is free.
 
         It copies what it will hold before it asks to be admitted: so it serves soon afterwards.
         """
         place = self.place
         wish = place.id if place.id >= 0 else None
-        request = Registration(self.ipaddr, self.port, wish, prepare=True)
+        request = messages.Registration(self.ipaddr, self.port, wish, prepare=True)
         place.start_joining()
         try:
             for _ in range(PREPARATIONS):
@@ -105,7 +84,7 @@ class Member:
         self.host.spawn(self.sync.run())
         return reply
 
-    async def _register(self, request: Registration) -> Registered:
+    async def _register(self, request: messages.Registration) -> messages.Registered:
         return await self.host.call(self.registry, "register", request, REGISTER_TIMEOUT)
 
     # --- the registry ---
@@ -115,7 +94,7 @@ class Member:
         while True:
             await self.heartbeat()
             lost = self.place.registry_lost
-            await self.host.sleep(RECONNECT_INTERVAL if lost else HEARTBEAT_INTERVAL)
+            await self.host.sleep(RECONNECT_INTERVAL if lost else messages.HEARTBEAT_INTERVAL)
 
     def heartbeat_soon(self) -> None:
         """Send a heartbeat now: there are signs that the ring has changed."""
@@ -129,23 +108,27 @@ class Member:
         self.asked = sent = self.host.now()
         try:
             await self._ask_registry(sent)
-        except Unreachable as error:
+        except messages.Unreachable as error:
             self.place.registry_lost = True
             grants = await self.ask_successors()
             if grants:
                 self.place.renew_lease(sent)
-            elif grants == 0 and isinstance(error, Refused):
+            elif grants == 0 and isinstance(error, messages.Refused):
                 # It is alone, and a new registry admits no node before it has listened.
-                self.place.renew_lease(sent - LEASE_TIMEOUT + LISTEN_TIMEOUT)
+                self.place.renew_lease(sent - messages.LEASE_TIMEOUT + messages.LISTEN_TIMEOUT)
 
     async def _ask_registry(self, sent: float) -> None:
         place, view = self.place, self.place.view
-        request = Heartbeat(place.id, place.address, view.epoch, place.in_sync_epoch, view.ring)
-        reply = await self.host.call(self.registry, "populate_finger_table", request, CALL_TIMEOUT)
+        request = messages.Heartbeat(
+            place.id, place.address, view.epoch, place.in_sync_epoch, view.ring
+        )
+        reply = await self.host.call(
+            self.registry, "populate_finger_table", request, messages.CALL_TIMEOUT
+        )
         if reply.epoch < place.view.epoch:  # it was started again: it gives no lease yet
             self.step_into(reply.view)
-            await self.host.call(self.registry, "restore", place.view, CALL_TIMEOUT)
-            raise Unreachable
+            await self.host.call(self.registry, "restore", place.view, messages.CALL_TIMEOUT)
+            raise messages.Unreachable
         # A registry without memory may have reached the same epoch in a ring of its own.
         other = reply.epoch == view.epoch and reply.view and reply.view.ring != view.ring
         if reply.known and not other:
@@ -163,15 +146,15 @@ class Member:
         Return how many there are, if all of them give it; None if one does not.
         """
         place, grants = self.place, 0
-        request = LeaseRequest(place.view.epoch, place.view.ring)
+        request = messages.LeaseRequest(place.view.epoch, place.view.ring)
         for node in place.view.next_nodes(place.id, len(place.view.members)):
             try:
                 reply = await self.host.call(
                     node.address, "grant_lease", request, LEASE_CALL_TIMEOUT
                 )
-            except Refused:
+            except messages.Refused:
                 continue  # a dead node owns nothing
-            except Unreachable:
+            except messages.Unreachable:
                 return None
             if not reply.accepted:
                 return None
@@ -203,18 +186,20 @@ class Member:
     async def deregister(self, view: View) -> bool:
         """Leave the ring if it is still in this view; return False if it is not, or may not be."""
         id = self.place.id
-        departure = Departure(id, self.place.address, view.epoch)
+        departure = messages.Departure(id, self.place.address, view.epoch)
         try:
-            reply = await self.host.call(self.registry, "deregister", departure, CALL_TIMEOUT)
-        except Refused:
+            reply = await self.host.call(
+                self.registry, "deregister", departure, messages.CALL_TIMEOUT
+            )
+        except messages.Refused:
             self.place.registry_lost = True
             return True  # the next registry misses this node
-        except Unreachable:
+        except messages.Unreachable:
             return False
         if reply.view and not self.place.is_in(reply.view):
             neighbours = dict.fromkeys([view.predecessor(id), *view.next_nodes(id)])
             await self.host.gather(
-                *(try_call(self.host, node, "install", reply.view) for node in neighbours)
+                *(messages.try_call(self.host, node, "install", reply.view) for node in neighbours)
             )
             return True
         self.step_into(reply.view)
@@ -243,7 +228,9 @@ class Member:
         elif not place.in_sync:
             self.host.spawn(self.sync.run())
             # The predecessor may have new successors too; it tells its own predecessor.
-            self.host.spawn(try_call(self.host, view.predecessor(place.id), "install", view))
+            self.host.spawn(
+                messages.try_call(self.host, view.predecessor(place.id), "install", view)
+            )
 
     def _repair(self) -> None:
         """Look for what has changed in the ring: a write has failed."""
@@ -252,35 +239,35 @@ class Member:
 
     # --- what other nodes ask; each raises WrongRing if it comes from another ring ---
 
-    def install(self, view: View) -> Ack:
+    def install(self, view: View) -> messages.Ack:
         """Step into a newer view that another node knows; the answer is a sign of life."""
         self.place.check_ring(view.ring)
         self.step_into(view)
-        return Ack(True)
+        return messages.Ack(True)
 
-    def grant_lease(self, request: LeaseRequest) -> Ack:
+    def grant_lease(self, request: messages.LeaseRequest) -> messages.Ack:
         """Let a predecessor serve, see place.py."""
         self.place.check_ring(request.ring)
         return self.place.grant_lease(request)
 
-    def digest(self, request: DigestRequest) -> Digest:
+    def digest(self, request: messages.DigestRequest) -> messages.Digest:
         """List the versions on an arc, in the caller's view if it is the newest."""
         self.install(request.view)
         return self.sync.digest(request)
 
-    def fetch(self, request: FetchRequest) -> Copies:
+    def fetch(self, request: messages.FetchRequest) -> messages.Copies:
         """Return the first of the records asked for, as many as go into one message."""
         self.place.check_ring(request.ring)
         records = self.store.records
         found = (records[key] for key in request.keys if key in records)
-        return Copies(self.place.id, self.place.view.epoch, next(batches(found), ()))
+        return messages.Copies(self.place.id, self.place.view.epoch, next(batches(found), ()))
 
-    def replicate(self, copies: Copies) -> Ack:
+    def replicate(self, copies: messages.Copies) -> messages.Ack:
         """Keep copies of records, see replication.py."""
         self.place.check_ring(copies.ring)
         return self.replication.replicate(copies)
 
-    async def route(self, operation: Operation) -> Outcome:
+    async def route(self, operation: messages.Operation) -> messages.Outcome:
         """Carry an operation out, or name the next node, see lookup.py."""
         self.place.check_ring(operation.ring)
         return await self.lookup.route(operation)

@@ -17,18 +17,8 @@ A registry that is restarted
 
 from collections.abc import Iterable
 
+import messages
 from chord import MAX_EPOCH, Node, View
-from messages import (
-    LISTEN_TIMEOUT,
-    SILENCE_TIMEOUT,
-    Departed,
-    Departure,
-    Heartbeat,
-    HeartbeatReply,
-    Host,
-    Registered,
-    Registration,
-)
 
 RESERVATION_TIMEOUT = 60.0  # s for which an id is kept for a newcomer that copies its records
 QUEUE_TIMEOUT = 14.0  # s in the queue of newcomers; after 15 s a node asks anew
@@ -44,7 +34,7 @@ class Membership:
         host: the world, see messages.Host. m: ids have this many bits.
     """
 
-    def __init__(self, host: Host, m: int):
+    def __init__(self, host: messages.Host, m: int):
         self.host = host
         self.view = View(0, m, ring=host.draw_identity())
         self.waiting: list[tuple[str, object]] = []  # newcomers, in the order they came
@@ -64,8 +54,10 @@ class Membership:
         self.time += min(now - self.ticked, LONGEST_TICK)
         self.ticked = now
         members = self.view.members
-        silent = [node for node in members if self.time - self.heard[node.id] > SILENCE_TIMEOUT]
-        if not self.open and self.time >= LISTEN_TIMEOUT:
+        silent = [
+            node for node in members if self.time - self.heard[node.id] > messages.SILENCE_TIMEOUT
+        ]
+        if not self.open and self.time >= messages.LISTEN_TIMEOUT:
             unheard = [node for node in members if node.id not in self.in_sync]
             if all(node in silent for node in unheard):
                 self._open()
@@ -83,7 +75,7 @@ class Membership:
 
     # --- receivers ---
 
-    async def register(self, request: Registration) -> Registered:
+    async def register(self, request: messages.Registration) -> messages.Registered:
         """Admit a node, after all that came before it, into a ring that is in sync."""
         address = f"{request.ipaddr}:{request.port}"
         if request.prepare:
@@ -95,7 +87,7 @@ class Membership:
                 await self.host.sleep(QUEUE_INTERVAL)
                 # It has asked anew, or has given up by now: it would not take the place.
                 if ticket not in self.waiting or self.host.now() - began > QUEUE_TIMEOUT:
-                    return Registered(-1, reason="the ring is too busy to admit a node")
+                    return messages.Registered(-1, reason="the ring is too busy to admit a node")
             return self._admit(address, request.wish)
         finally:
             self.waiting = [other for other in self.waiting if other is not ticket]
@@ -107,7 +99,7 @@ class Membership:
             self._change(node for node in self.view.members if node.address != address)
         return self.all_in_sync()
 
-    async def _reserve(self, address: str, wish: int | None) -> Registered:
+    async def _reserve(self, address: str, wish: int | None) -> messages.Registered:
         """Reserve an id for a newcomer, and tell it from which ring it can copy its records."""
         while not self.open:
             await self.host.sleep(QUEUE_INTERVAL)
@@ -115,15 +107,15 @@ class Membership:
         if id is None:
             return self._full()
         self.reserved[id] = address, self.host.now() + RESERVATION_TIMEOUT
-        return Registered(id, self.view.m, view=self.view)
+        return messages.Registered(id, self.view.m, view=self.view)
 
-    def _admit(self, address: str, wish: int | None) -> Registered:
+    def _admit(self, address: str, wish: int | None) -> messages.Registered:
         id = self._draw(address, wish)
         if id is None:
             return self._full()
         self.reserved.pop(id, None)
         self._change([*self.view.members, Node(id, address)])
-        return Registered(id, self.view.m, view=self.view)
+        return messages.Registered(id, self.view.m, view=self.view)
 
     def _draw(self, address: str, wish: int | None) -> int | None:
         """Return an id that is free for this address, the one it wishes if it can be."""
@@ -141,22 +133,22 @@ class Membership:
             id = self.host.draw(0, size - 1)
         return id
 
-    def _full(self) -> Registered:
-        return Registered(-1, reason=f"the ring is full: it has {2**self.view.m} nodes")
+    def _full(self) -> messages.Registered:
+        return messages.Registered(-1, reason=f"the ring is full: it has {2**self.view.m} nodes")
 
-    def deregister(self, request: Departure) -> Departed:
+    def deregister(self, request: messages.Departure) -> messages.Departed:
         """Take a node that leaves out of the ring."""
         node = self.view.by_id.get(request.id)
         if node is None or request.address not in ("", node.address):
-            return Departed(False, f"there is no node {request.id}", self.view)
+            return messages.Departed(False, f"there is no node {request.id}", self.view)
         if not self.open:
-            return Departed(False, "this registry has just been started")
+            return messages.Departed(False, "this registry has just been started")
         if request.epoch not in (0, self.view.epoch):
-            return Departed(False, "the ring has changed meanwhile", self.view)
+            return messages.Departed(False, "the ring has changed meanwhile", self.view)
         self._change(node for node in self.view.members if node.id != request.id)
-        return Departed(True, f"node {request.id} has left", self.view)
+        return messages.Departed(True, f"node {request.id} has left", self.view)
 
-    def populate_finger_table(self, request: Heartbeat) -> HeartbeatReply:
+    def populate_finger_table(self, request: messages.Heartbeat) -> messages.HeartbeatReply:
         """Answer where a node stands; if the node itself asks, it is alive and gets a lease."""
         view, id = self.view, request.id
         node = view.by_id.get(id)
@@ -165,7 +157,7 @@ class Membership:
             self.heard[id] = self.time
             if request.epoch <= view.epoch:  # else this registry has to hear its view first
                 self.in_sync[id] = max(self.in_sync.get(id, 0), request.in_sync_epoch)
-        return HeartbeatReply(
+        return messages.HeartbeatReply(
             predecessor=view.predecessor(id) if known else None,
             finger_table=tuple(view.fingers(id)) if known else (),
             known=known,
@@ -174,12 +166,12 @@ class Membership:
             view=view if (request.epoch, request.ring) != (view.epoch, view.ring) else None,
         )
 
-    def restore(self, offered: View) -> Departed:
+    def restore(self, offered: View) -> messages.Departed:
         """Take a newer view from a node: this registry was started again."""
         if offered.m != self.view.m:
-            return Departed(False, f"this registry runs a ring with m={self.view.m}")
+            return messages.Departed(False, f"this registry runs a ring with m={self.view.m}")
         if offered.epoch > MAX_EPOCH - 2 * LIFE:
-            return Departed(False, "the epoch is out of range")
+            return messages.Departed(False, "the epoch is out of range")
         if offered.epoch > self.view.epoch:
             ids = offered.by_id.keys()
             addresses = {node.address for node in offered.members}
@@ -188,7 +180,7 @@ class Membership:
                 self._change([*offered.members, *own], self._next_life(offered), offered.ring)
             else:
                 self._change(offered.members, offered.epoch, offered.ring)
-        return Departed(True, "restored", self.view)
+        return messages.Departed(True, "restored", self.view)
 
     # --- transitions ---
 

@@ -201,7 +201,7 @@ class Outcome:
             raise ValueError("an outcome without a node")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there are as many as keys
 class Record:
     """The newest state of a key: a text or None (a tombstone), and the requests that made it."""
 

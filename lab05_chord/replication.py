@@ -7,28 +7,15 @@ The replica set of a key is its owner and the owner's next two successors.
    acknowledge nothing any more: one replica that knows the new view seals the old one.
 2. A write that not all have taken is *uncertain*: some may have it. Its owner remembers the key.
    Before it answers "False" about it, it writes the true state anew, with a higher version.
-   The next owner finds the record or not, and settles it for all (see sync.py).
+   The next owner finds the record or not, and decides for all (see sync.py).
 3. A dead replica holds up the writes of an owner until the registry has dropped it
    (SILENCE_TIMEOUT) and the next view names another. Reads go on.
 """
 
 from collections.abc import Callable
 
+import messages
 from chord import Node, View
-from messages import (
-    CALL_TIMEOUT,
-    VERSIONS_PER_EPOCH,
-    Ack,
-    Copies,
-    Host,
-    Kind,
-    Operation,
-    Outcome,
-    Record,
-    RequestId,
-    Status,
-    try_call,
-)
 from place import Place
 from store import Store, is_over, remember
 from transfer import transfer_time
@@ -44,7 +31,7 @@ class Replication:
 
     def __init__(
         self,
-        host: Host,
+        host: messages.Host,
         place: Place,
         store: Store,
         learn: Callable[[View | None], None],
@@ -59,18 +46,22 @@ class Replication:
 
     # --- the owner ---
 
-    async def execute(self, operation: Operation) -> Outcome:
+    async def execute(self, operation: messages.Operation) -> messages.Outcome:
         """Carry out an operation on a key that this node serves."""
         record = self.store.records.get(operation.key)
         success = record is not None and record.text is not None
-        text = record.text if operation.kind == Kind.GET and success else ""
-        if operation.kind in (Kind.SAVE, Kind.REMOVE):
+        text = record.text if operation.kind == messages.Kind.GET and success else ""
+        if operation.kind in (messages.Kind.SAVE, messages.Kind.REMOVE):
             success = await self._change(operation, record)
             if success is None:
-                return Outcome(Status.RETRY)
-        return Outcome(Status.DONE, success, Node(self.place.id, self.place.address), text)
+                return messages.Outcome(messages.Status.RETRY)
+        return messages.Outcome(
+            messages.Status.DONE, success, Node(self.place.id, self.place.address), text
+        )
 
-    async def _change(self, operation: Operation, record: Record | None) -> bool | None:
+    async def _change(
+        self, operation: messages.Operation, record: messages.Record | None
+    ) -> bool | None:
         """Save or remove a key, once; None: nothing is decided, the request must be repeated."""
         key, request = operation.key, operation.request_id
         done = record.request_ids if record else ()
@@ -81,20 +72,22 @@ class Replication:
         if is_over(done, request):
             return None
         present = record is not None and record.text is not None
-        if present == (operation.kind == Kind.REMOVE):
-            text = operation.text if operation.kind == Kind.SAVE else None
+        if present == (operation.kind == messages.Kind.REMOVE):
+            text = operation.text if operation.kind == messages.Kind.SAVE else None
             return await self._write(key, text, request) or None
         if key in self.uncertain and not await self._rewrite(key):
             return None  # what failed may have been this very operation
         return False
 
-    async def _write(self, key: str, text: str | None, request: RequestId | None = None) -> bool:
+    async def _write(
+        self, key: str, text: str | None, request: messages.RequestId | None = None
+    ) -> bool:
         """Have the whole replica set take a new record of a key in this epoch."""
         view, old = self.place.view, self.store.records.get(key)
         done = old.request_ids if old else ()
         if request:
             done = remember(done, request)
-        record = Record(key, self.next_version(view), text, done)
+        record = messages.Record(key, self.next_version(view), text, done)
         self.writing.add(key)
         try:
             replicas = view.next_nodes(self.place.id)
@@ -115,15 +108,15 @@ class Replication:
         old = self.store.records.get(key)
         return await self._write(key, old.text if old else None)
 
-    async def _copy_to(self, node: Node, record: Record, view: View) -> bool:
-        copies = Copies(node.id, view.epoch, (record,), view.ring)
-        timeout = CALL_TIMEOUT + transfer_time(record.text)
-        reply = await try_call(self.host, node, "replicate", copies, timeout)
+    async def _copy_to(self, node: Node, record: messages.Record, view: View) -> bool:
+        copies = messages.Copies(node.id, view.epoch, (record,), view.ring)
+        timeout = messages.CALL_TIMEOUT + transfer_time(record.text)
+        reply = await messages.try_call(self.host, node, "replicate", copies, timeout)
         if reply is None or reply.accepted:
             return reply is not None
         self.learn(reply.view)
         if reply.view.epoch < view.epoch:
-            await try_call(self.host, node, "install", view)
+            await messages.try_call(self.host, node, "install", view)
         return False
 
     async def resolve_uncertain(self) -> bool:
@@ -138,33 +131,21 @@ class Replication:
     def next_version(self, view: View) -> int:
         """Return a version that is higher than all before, in this epoch or an earlier one."""
         self.counter += 1
-        return view.epoch * VERSIONS_PER_EPOCH + self.counter
+        return view.epoch * messages.VERSIONS_PER_EPOCH + self.counter
 
     # --- the replica ---
 
-    def replicate(self, copies: Copies) -> Ack:
+    def replicate(self, copies: messages.Copies) -> messages.Ack:
         """Keep copies, if the sender is in the same epoch.
 
         Of what this node serves, its own records are right: a node that leaves may hand over a
         write that failed.
         """
         if not self.place.is_member(copies.to) or copies.epoch != self.place.view.epoch:
-            return Ack(False, self.place.view)
+            return messages.Ack(False, self.place.view)
         for record in copies.records:
             if not self.place.owns(record.key):
                 self.store.put(record)
             if not self.place.holds(record.key):
                 self.handed_over.add(record.key)
-        return Ack(True)
-
-    # --- changes of place ---
-
-    def rejoin(self) -> None:
-        """Forget what was true in the place before."""
-        self.uncertain.clear()
-        self.handed_over.clear()
-
-    def drop_foreign(self) -> None:
-        """Drop what this node no longer holds: all nodes are in sync, so others have it."""
-        held = self.store.on(self.place.view.held_after(self.place.id), self.place.id)
-        self.store.drop(self.store.records.keys() - held.keys() - self.handed_over)
+        return messages.Ack(True)

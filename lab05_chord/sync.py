@@ -82,7 +82,8 @@ class Sync:
         """Take the records to a new place, with those that were copied for it."""
         self.store.rejoin(m, absence, self.copied)
         self.copied = []
-        self.replication.rejoin()
+        self.replication.uncertain.clear()
+        self.replication.handed_over.clear()
 
     # --- the owner ---
 
@@ -180,13 +181,15 @@ class Sync:
                     newest[key] = replace(record, version=version)
 
     def sweep(self) -> None:
-        """Hear that all nodes are in sync in this view: drop what is no longer of use."""
-        if self.place.leaving:
+        """Drop what is no longer of use: all nodes are in sync in this view, so others have it."""
+        place, store = self.place, self.store
+        if place.leaving:
             return
-        if self.swept_epoch < self.place.view.epoch and self.place.is_member():
-            self.swept_epoch = self.place.view.epoch
-            self.replication.drop_foreign()
-        self.store.sweep_tombstones(self.host.now())
+        if self.swept_epoch < place.view.epoch and place.is_member():
+            self.swept_epoch = place.view.epoch
+            held = store.on(place.view.held_after(place.id), place.id)
+            store.drop(store.records.keys() - held.keys() - self.replication.handed_over)
+        store.sweep_tombstones(self.host.now())
 
     # --- the replica ---
 

@@ -33,7 +33,7 @@ CHANNEL_IDLE_TIMEOUT = 300.0  # s, more than any call takes
 ANSWER_TIMEOUT = 0.9  # s, less than messages.CALL_TIMEOUT
 # How many calls of a kind may hold a thread of a server at a time. An operation waits for hops
 # on other nodes, a hop that writes waits for copies on others: if either could take all threads,
-# nodes would wait for each other in a circle. Prompt calls wait for nobody.
+# nodes would wait for each other in a circle. Prompt calls wait for no other call.
 # Why threads and not an event loop (grpc.aio): a bare call takes 0.33 ms instead of 0.37, and one
 # over two hops 1.2 ms instead of 1.5; with sixteen clients at a time the loop would do more.
 OPERATIONS = 600
@@ -119,8 +119,8 @@ class Wait:
 class Threads:
     """The rules' world (messages.Host) made of threads and gRPC.
 
-    Whoever calls a rule carries it out in its own thread: step by step under one lock, from one
-    await to the next, and waiting without it. So the rules never see two threads at a time.
+    The thread that calls a rule carries it out: step by step under one lock, from one await to the
+    next, and waiting without it. So the rules never see two threads at a time.
     """
 
     now = staticmethod(time.monotonic)
@@ -185,7 +185,7 @@ class Threads:
             reply = getattr(stub, method)(message, timeout=timeout)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                self.channels.doubt(channel)
+                self.channels.replace_silent(channel)
             refused = "refused" in (error.details() or "").lower()
             raise (values.Refused if refused else values.Unreachable)(address) from None
         channel.heard = time.monotonic()
@@ -238,8 +238,8 @@ class Channels:
             channel.used = time.monotonic()
             return channel
 
-    def doubt(self, channel: Channel) -> None:
-        """Hear that an answer did not come in time: take another channel for the next call."""
+    def replace_silent(self, channel: Channel) -> None:
+        """Take another channel for the next call, if this one has brought nothing for a while."""
         with self._lock:
             silent = time.monotonic() - channel.heard > ANSWER_TIMEOUT
             if silent and self._current.get(channel.place) is channel:

@@ -315,7 +315,7 @@ class World:
     # what the ring promises to bear: that two nodes are gone before it is whole again
 
     def watch_members(self):
-        """Count who is dropped, and whether the ring is whole again."""
+        """Count the nodes that are dropped, and see whether the ring is whole again."""
         rules = self.registry.rules
         if not (self.registry.alive and rules.open):
             return
@@ -486,7 +486,7 @@ def play(
 
 
 def join(world):
-    if sum(p.alive for p in world.started_nodes) < 2**world.m:  # who comes back has a place
+    if sum(p.alive for p in world.started_nodes) < 2**world.m:  # a node that comes back has a place
         world.start_node()
 
 

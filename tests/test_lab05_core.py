@@ -74,7 +74,7 @@ def test_what_a_node_holds_is_what_lists_it_as_a_holder(count):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 31, 32])
-def test_only_those_are_touched_by_a_change_who_have_something_to_do(count):
+def test_a_change_affects_only_nodes_with_another_predecessor_or_replica(count):
     before = view_of(random.Random(count).sample(range(32), count))
     gone = before.members[0]
     after = view_of([id for id in before.ids if id != gone.id], epoch=2)
@@ -178,13 +178,13 @@ def test_ids_are_drawn_as_the_assignment_has_them(book):
     assert [admit(book, port).id for port in range(1, 7)] == EXAMPLE
 
 
-def test_a_full_ring_admits_nobody(book):
+def test_a_full_ring_admits_no_node(book):
     assert sorted(admit(book, port).id for port in range(1, 33)) == list(range(32))
     reply = admit(book, 33)
     assert reply.id == -1 and "full" in reply.reason
 
 
-def test_a_newcomer_waits_until_all_whom_the_last_one_touched_are_settled(book):
+def test_a_newcomer_waits_until_all_nodes_that_the_last_one_affected_are_in_sync(book):
     admit(book, 1)
     book.host.nodes_sync = False
     assert not book.all_in_sync()
@@ -203,13 +203,13 @@ def test_silence_of_three_seconds_is_death(book):
     assert ids(book.view.members) == [24]
 
 
-def test_a_registry_that_slept_itself_blames_nobody(book):
+def test_a_registry_that_slept_itself_drops_no_node(book):
     admit(book, 1)
     book.host.time += 100
     assert book.tick() == []
 
 
-def test_whoever_comes_from_the_address_of_another_has_outlived_it(book):
+def test_a_node_from_the_address_of_another_has_outlived_it(book):
     admit(book, 1)
     admit(book, 2)
     reply = admit(book, 1)
@@ -241,7 +241,7 @@ def test_a_restarted_registry_changes_nothing_until_all_nodes_have_told_what_the
     ask(book, 25)
     book.tick()
     assert book.open and ids(book.view.members) == EXAMPLE[1:]
-    assert not book.all_in_sync()  # nobody is let in until all know the new life's epoch
+    assert not book.all_in_sync()  # no node is admitted until all know the new life's epoch
     for id in EXAMPLE[1:]:
         ask(book, id)
     assert book.all_in_sync()
@@ -347,7 +347,7 @@ def test_an_answer_of_another_ring_changes_no_view():
     assert node.place.view.ring == 1
 
 
-def test_who_confirms_a_neighbour_settles_in_no_newer_view_while_that_one_may_serve():
+def test_a_node_that_gave_a_lease_agrees_to_no_newer_view_while_it_runs():
     node = node_in(view_of([2, 16, 24]), 16)
     newer = messages.DigestRequest(16, view_of([16, 24], epoch=2), 16, 24)
     assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted  # the registry answers
@@ -359,7 +359,7 @@ def test_who_confirms_a_neighbour_settles_in_no_newer_view_while_that_one_may_se
     assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted  # it knows better now
 
 
-def test_who_was_dropped_confirms_nobody():
+def test_a_node_that_was_dropped_gives_no_lease():
     node = node_in(view_of([2, 16, 24]), 16)
     node.place.registry_lost, node.place.served_after = True, None
     assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted
@@ -375,9 +375,7 @@ def test_who_was_dropped_confirms_nobody():
         (refused, refused, True),
     ],
 )
-def test_without_a_registry_a_node_serves_if_who_would_own_its_keys_agrees(
-    registry, others, serves
-):
+def test_without_a_registry_a_node_serves_if_the_next_owners_agree(registry, others, serves):
     node = node_in(view_of([2, 16, 24]), 16)
     node.host.time = 100.0
     node.host.answers = {"populate_finger_table": registry, "grant_lease": others}
@@ -385,7 +383,7 @@ def test_without_a_registry_a_node_serves_if_who_would_own_its_keys_agrees(
     assert node.place.serves("Minsk") == serves  # 3
 
 
-def test_the_next_two_that_live_must_agree():
+def test_the_next_two_living_successors_give_the_lease():
     node = node_in(view_of([2, 16, 24, 25, 26, 31]), 2)
     asked = []
 
@@ -400,7 +398,7 @@ def test_the_next_two_that_live_must_agree():
     assert asked == ["host:16", "host:24", "host:25", "host:26"]
 
 
-def test_a_leaving_node_brings_the_three_up_to_date_who_will_hold_its_arc():
+def test_a_leaving_node_brings_the_next_three_up_to_date():
     node, asked = node_in(view_of(EXAMPLE), 16), []
 
     def digest(address):
@@ -460,7 +458,7 @@ def test_an_owner_takes_no_record_of_what_it_serves_from_a_neighbour_that_leaves
     assert list(node.store.records) == ["Kazan"]
 
 
-def test_who_lost_its_id_to_another_node_is_no_member():
+def test_a_node_that_lost_its_id_to_another_is_no_member():
     node = node_in(view_of([2, 16, 24]), 16)
     others = tuple(chord.Node(id, f"other:{id}") for id in (2, 16, 24))
     node.install(chord.View(2, 5, others, 1))

@@ -81,7 +81,7 @@ def test_a_connection_that_is_not_used_is_closed_and_comes_back_with_the_next_ca
 def test_channels_to_addresses_that_are_long_gone_are_forgotten(monkeypatch):
     channels = wire.Channels()
     for port in range(1, 50):
-        channels.doubt(channels.to(f"127.0.0.1:{port}", bulk=port % 2))
+        channels.replace_silent(channels.to(f"127.0.0.1:{port}", bulk=port % 2))
     monkeypatch.setattr(wire, "CHANNEL_IDLE_TIMEOUT", 0.2)
     time.sleep(0.3)
     kept = channels.to("127.0.0.1:50")
@@ -164,7 +164,7 @@ def test_connections_that_a_firewall_has_forgotten_are_made_anew(spawn, network)
         client.send(f"save {key} x")
         client.expect("True, .*")
     for client in clients:
-        wait_until(lambda client=client: finds_all(client), "all to be settled")
+        wait_until(lambda client=client: finds_all(client), "all to be in sync")
     network.forget_connections()
     begun = time.monotonic()
     wait_until(lambda: all([finds_all(client) for client in clients]), "all to serve", 20)

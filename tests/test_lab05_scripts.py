@@ -148,7 +148,7 @@ def test_replicas_are_restored_so_that_others_may_die_later(spawn, rpc):
         for id in victims:
             ring.node(id).kill()
         wait_until(lambda: len(rpc.members(ring)) == sum(n.running for n in ring.nodes))
-        ring.join()  # is admitted when all are settled
+        ring.join()  # is admitted when all are in sync
     assert_all_found(rpc, ring, keys)
 
 
@@ -312,7 +312,7 @@ def test_neighbours_that_leave_at_once_lose_nothing(spawn, rpc):
 
 def test_rings_that_use_the_port_of_a_dead_node_do_not_mix(spawn, rpc):
     one, other = Ring(spawn, 2), Ring(spawn, 1)
-    wait_until(lambda: rpc.is_whole(one), "both nodes to be settled")
+    wait_until(lambda: rpc.is_whole(one), "both nodes to be in sync")
     keys = save_some(rpc, one, 30)
     one.nodes[1].kill()
     stranger = other.join(one.nodes.pop().port)
@@ -334,7 +334,7 @@ def test_the_last_node_says_how_many_keys_go_with_it(spawn, rpc):
 
 def test_a_node_that_leaves_without_a_registry_says_so_and_loses_nothing(spawn, rpc):
     ring = Ring(spawn, 4)
-    wait_until(lambda: rpc.is_whole(ring), "all nodes to be settled")
+    wait_until(lambda: rpc.is_whole(ring), "all nodes to be in sync")
     keys = save_some(rpc, ring)
     ring.registry.kill()
     leaver = ring.nodes.pop(0)
@@ -349,7 +349,7 @@ def test_a_second_ctrl_c_ends_a_node_that_waits_for_a_neighbour_and_says_what_it
     spawn, rpc
 ):
     ring = Ring(spawn, 2)
-    wait_until(lambda: rpc.is_whole(ring), "both nodes to be settled")
+    wait_until(lambda: rpc.is_whole(ring), "both nodes to be in sync")
     save_some(rpc, ring, 10)
     other, node = ring.nodes
     other.pause()

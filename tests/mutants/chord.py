@@ -114,13 +114,13 @@ MUTANTS = [
     Mutant(
         "a node that is alone serves for a whole lease",
         MEMBER,
-        "self.place.renew_lease(sent - LEASE_TIMEOUT + LISTEN_TIMEOUT)",
-        "self.place.renew_lease(sent)",
+        "renew_lease(sent - messages.LEASE_TIMEOUT + messages.LISTEN_TIMEOUT)",
+        "renew_lease(sent)",
     ),
     Mutant(
         "a node that is alone serves although the registry may be there",
         MEMBER,
-        "            elif grants == 0 and isinstance(error, Refused):\n",
+        "            elif grants == 0 and isinstance(error, messages.Refused):\n",
         "            elif grants == 0:\n",
     ),
     # --- views ---
@@ -211,8 +211,8 @@ MUTANTS = [
     ),
     Mutant(
         "uncertain keys are kept after a new joining",
-        REPLICATION,
-        "        self.uncertain.clear()\n",
+        SYNC,
+        "        self.replication.uncertain.clear()\n",
         "",
     ),
     Mutant(
@@ -229,15 +229,15 @@ MUTANTS = [
     ),
     Mutant(
         "records that were handed over are dropped at a sweep",
-        REPLICATION,
-        " - held.keys() - self.handed_over)",
+        SYNC,
+        " - held.keys() - self.replication.handed_over)",
         " - held.keys())",
     ),
     Mutant(
         "records that a node no longer holds are kept",
         SYNC,
-        "            self.replication.drop_foreign()\n",
-        "",
+        "            store.drop(store.records.keys() - held.keys()",
+        "            set(store.records.keys() - held.keys()",
     ),
     # --- in sync (sync.py) ---
     Mutant(
