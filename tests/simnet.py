@@ -83,13 +83,16 @@ class Network:
         """Lose what is sent to `address`, what is under way included."""
         self._receivers.pop(address, None)
 
-    def send(self, source: Address, target: Address, message: object) -> None:
-        """Send one message; it may arrive never, once or twice, sooner or later."""
+    def send(self, source: Address, target: Address, message: object, extra: float = 0.0) -> None:
+        """Send one message; it may arrive never, once or twice, sooner or later.
+
+        extra: s that it takes beyond what all messages take.
+        """
         chance = self.sim.random.random
         copies = 0 if chance() < self.loss else 2 if chance() < self.duplicate else 1
         for _ in range(copies):
             delay = self.sim.random.uniform(*self.delay)
-            self.sim.after(delay, lambda: self._deliver(source, target, message))
+            self.sim.after(delay + extra, lambda: self._deliver(source, target, message))
 
     def _deliver(self, source: Address, target: Address, message: object) -> None:
         if (source, target) not in self._cut and target in self._receivers:
@@ -98,6 +101,10 @@ class Network:
     def cut(self, source: Address, target: Address) -> None:
         """Lose all that arrives from `source` at `target`: one direction only."""
         self._cut.add((source, target))
+
+    def mend(self, source: Address, target: Address) -> None:
+        """End a cut."""
+        self._cut.discard((source, target))
 
     def partition(self, *groups: set[Address]) -> None:
         """Let addresses reach those of their own group only."""

@@ -2,19 +2,10 @@
 
 import pytest
 
-from tests.sim_chord import (
-    QUIET,
-    World,
-    hang,
-    join,
-    leave,
-    messages,
-    nothing,
-    play,
-    scenario,
-    start,
-    store,
-)
+from tests.sim_chord import messages, store
+from tests.sim_chord.processes import start
+from tests.sim_chord.scenarios import QUIET, hang, join, leave, nothing, play, scenario
+from tests.sim_chord.world import World
 
 SEEDS = range(10)
 
@@ -42,6 +33,21 @@ def test_nodes_that_hang_and_come_back_never_answer_out_of_date(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_registry_that_is_killed_and_restarted_finds_its_ring_again(seed):
     scenario("a registry killed and restarted", seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cuts_in_one_direction_lose_nothing(seed):
+    scenario("one-way cuts", seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:10])
+def test_transfers_that_take_long_lose_nothing(seed):
+    scenario("slow transfers", seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:10])
+def test_rings_that_use_each_others_ports_never_mix(seed):
+    scenario("two rings", seed)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

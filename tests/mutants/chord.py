@@ -431,4 +431,86 @@ MUTANTS = [
         "view if (request.epoch, request.ring) != (view.epoch, view.ring) else None",
         "view if request.epoch != view.epoch else None",
     ),
+    # --- the dialogue with the registry (member.py, place.py, sync.py) ---
+    Mutant(
+        "a node that joins takes views from others",
+        PLACE,
+        " or self.joining:\n",
+        ":\n",
+    ),
+    Mutant(
+        "a view of another size is taken",
+        PLACE,
+        " or view.m != self.view.m",
+        "",
+    ),
+    Mutant(
+        "a node sweeps while it leaves",
+        SYNC,
+        "        if place.leaving:\n            return\n",
+        "",
+    ),
+    Mutant(
+        "a node sweeps before all are in sync",
+        MEMBER,
+        "            if reply.all_in_sync and reply.epoch",
+        "            if reply.epoch",
+    ),
+    Mutant(
+        "a node sweeps before it is in sync itself",
+        MEMBER,
+        "reply.epoch == place.view.epoch == place.in_sync_epoch:",
+        "reply.epoch == place.view.epoch:",
+    ),
+    Mutant(
+        "a node that leaves joins again when it was dropped",
+        MEMBER,
+        "not (place.joining or place.leaving):",
+        "not place.joining:",
+    ),
+    Mutant(
+        "a registry of another ring gives leases",
+        MEMBER,
+        "        if reply.known and not other:\n",
+        "        if reply.known:\n",
+    ),
+    Mutant(
+        "a restarted registry is not told of the ring",
+        MEMBER,
+        (
+            "            await self.host.call("
+            'self.registry, "restore", place.view, messages.CALL_TIMEOUT)\n'
+        ),
+        "",
+    ),
+    Mutant(
+        "answers of another ring bring views",
+        MEMBER,
+        "        if view is not None and view.ring == self.place.view.ring:\n",
+        "        if view is not None:\n",
+    ),
+    Mutant(
+        "uncertain keys are not decided",
+        SYNC,
+        " and await self.replication.resolve_uncertain()\n",
+        "\n",
+    ),
+    Mutant(
+        "a node decides about the keys of others",
+        REPLICATION,
+        "            if not self.place.owns(key):\n                self.uncertain.discard(key)\n",
+        "            if False:\n                pass\n",
+    ),
+    Mutant(
+        "what a newcomer has copied is dropped",
+        STORE,
+        "        records = [*kept, *copied]\n",
+        "        records = [*kept]\n",
+    ),
+    Mutant(
+        "a leaving node tells no neighbour",
+        MEMBER,
+        "for node in neighbours)\n",
+        "for node in ())\n",
+    ),
 ]

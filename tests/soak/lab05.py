@@ -6,11 +6,12 @@ import threading
 import time
 from collections import Counter, defaultdict
 
-from tests import sim_chord
 from tests.harness import spawning, wait_until
 from tests.lab05_ring import Ring, Rpc, assert_all_found, save_some
 from tests.linearizability import search
-from tests.sim_chord import WRITES, Operation, messages
+from tests.sim_chord import messages
+from tests.sim_chord.oracle import WRITES, Operation
+from tests.sim_chord.scenarios import SCENARIOS, run
 from tests.soak import clients
 
 HEALING = 60.0  # s for a ring to be whole again, on a busy machine
@@ -179,7 +180,7 @@ def sixty_four(scale):
 
 def simulation(scale):
     seeds = range(10_000, 10_000 + max(1, round(500 * scale)))
-    runs, failures, beyond = sim_chord.run(list(sim_chord.SCENARIOS), seeds)
+    runs, failures, beyond = run(list(SCENARIOS), seeds)
     figures = f"{runs} rings, {beyond} of them lost three nodes at once, {failures} failures"
     assert not failures, figures
     return figures
