@@ -44,7 +44,12 @@ MUTANTS = [
     ),
     # --- Server ---
     Mutant("any number of calls", SERVER, "        maximum_concurrent_rpcs=MAX_CALLS,\n", ""),
-    Mutant("open streams delay the end", SERVER, "grace=None", "grace=0.5"),
+    Mutant(
+        "open streams delay the end",
+        SERVER,
+        'cli.end_on_signal("Shutting down")',
+        'cli.on_signal(lambda: server.stop(0.5) and cli.say("Shutting down"))',
+    ),
     # --- Client ---
     Mutant(
         "the largest integer is refused",
