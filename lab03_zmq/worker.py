@@ -1,9 +1,9 @@
 """What the workers prime.py and gcd.py share: the command line, the sockets, the loop.
 
-A worker subscribes to its keyword only when the server is subscribed to its answers: PUB sockets
-send to nobody who is not there yet, so a worker in a hurry would lose its first answers. An XPUB
-socket hears of the server's subscription; when the server goes away it hears of that as well, and
-the next answer waits until it is back.
+A worker subscribes to its keyword only when the server is subscribed to its answers. A PUB socket
+drops messages that have no subscriber, so a worker that starts too early would lose its first
+answers. An XPUB socket receives the server's subscription, and also its end when the server goes
+away; the next answer then waits until the server is back.
 
 A worker reads its lines faster than it answers them. Where they fill the queue of zmq, heartbeats
 wait behind them, and after some seconds the connection would count as dead.

@@ -184,9 +184,9 @@ class Reduction:
     """Names one world for all that every further event treats alike, but for the servers' names.
 
     * States of a server that do the same in every series of events are one: it does not matter
-      whom a follower takes for the leader.
+      which server a follower takes for the leader.
     * Messages that do the same to their receiver from now on, whatever else arrives, are one; if
-      they do nothing, they are dropped. So is a claim that nobody can contradict any more.
+      they do nothing, they are dropped. So is a claim that no server can contradict any more.
     * An event that changes no state and only sends messages happens at once: where more has been
       sent, all can still happen that could without.
     * All servers have the same rules: of worlds that differ in names only the least one counts.

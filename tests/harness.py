@@ -57,11 +57,11 @@ def wait_until(fact: Callable[[], object], what: str = "", timeout: float = PATI
 
 
 class Ports:
-    """Free ports that nobody takes between our choice and the start of a server.
+    """Free ports that no other process takes between our choice and the start of a server.
 
-    A port which the system has just given out it may give to the next who asks. These lie below
-    the range that Linux gives out, and a byte of a common file, locked for each until our process
-    ends, keeps other runs of the suite away from them.
+    The system may give a port that it has just given out to the next process that asks. So these
+    ports lie below the range that Linux gives out. For each port, a byte of a common file is
+    locked until our process ends, which keeps other runs of the suite away from it.
     """
 
     RANGE = range(10_000, 32_768)
@@ -99,7 +99,7 @@ _ports = functools.cache(Ports)  # at the first use: it opens a file for writing
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port of 127.0.0.1 that is free, and for nobody but the caller."""
+    """Return a port of 127.0.0.1 that is free, for the caller alone."""
     return _ports().take(kind)
 
 

@@ -47,7 +47,7 @@ class Parts:
 
 
 class Hand:
-    """Sockets of our own, on the wire as anybody's parts have them."""
+    """Sockets of our own, as any author's parts have them on the wire."""
 
     def __init__(self):
         self.context = zmq.Context()

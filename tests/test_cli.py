@@ -156,7 +156,7 @@ def test_eof_is_an_ordinary_word(spawn, script):
 
 
 @pytest.mark.parametrize("script", INTERACTIVE)
-def test_the_history_is_kept_for_the_next_session_and_for_nobody_else(spawn, tmp_path, script):
+def test_the_history_is_kept_for_the_next_session_and_for_its_owner_alone(spawn, tmp_path, script):
     options = {"tty": True, "env": {"XDG_STATE_HOME": str(tmp_path)}}
     first = spawn(script, *dict(OTHERS)[script], **options)
     first.expect("> ")

@@ -253,7 +253,7 @@ def test_a_closed_stdout_stops_no_server_and_gives_no_traceback(spawn, script, a
 @pytest.mark.parametrize(
     "script, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
 )
-def test_a_client_whose_output_nobody_reads_still_does_its_work(spawn, tmp_path, script, more):
+def test_a_client_whose_output_has_no_reader_still_does_its_work(spawn, tmp_path, script, more):
     (tmp_path / "source").write_bytes(b"x" * 100)
     server = spawn(f"{script}/server.py", 0, cwd=tmp_path)
     client = spawn(

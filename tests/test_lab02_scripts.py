@@ -75,7 +75,7 @@ def test_the_client_prints_every_number_in_the_lists_order(server, spawn):
     assert lines[-1] == "Completed\n"
 
 
-def test_the_server_tells_who_comes_and_goes(server):
+def test_the_server_prints_each_connection_and_its_end(server):
     with connect(server.number) as sock:
         name = re.escape(str(sock.getsockname()))
         server.expect(f"^{name} connected$")

@@ -238,7 +238,7 @@ def test_garbage_on_every_socket_does_not_stop_the_pipeline(pipeline):
     client.expect("7 is prime")
 
 
-def test_a_malformed_message_of_a_client_that_left_costs_nobody_a_confirmation(pipeline):
+def test_a_malformed_message_of_a_client_that_left_costs_no_other_a_confirmation(pipeline):
     """libzmq's REP would lose the next one, if it came to read the message only then."""
     with Hand() as hand, hand.connect(zmq.REQ, pipeline.ports[0]) as honest:
         for _ in range(10):
@@ -291,7 +291,7 @@ def test_a_message_too_large_ends_its_connection_on_every_socket(parts, index, k
         stranger.disable_monitor()
 
 
-def test_a_client_whose_output_nobody_reads_ends_with_the_next_answer_to_anybody(pipeline):
+def test_a_client_whose_output_has_no_reader_ends_with_the_next_answer_to_any_client(pipeline):
     client = pipeline.client(shut=True)
     other = pipeline.client()
 
@@ -336,7 +336,7 @@ def test_a_worker_takes_no_work_before_its_answers_are_subscribed_to(parts):
         inputs, inputs_port = hand.bind(zmq.XPUB)
         outputs, outputs_port = hand.bind(zmq.SUB)
         worker = parts.spawn(PRIME, inputs_port, outputs_port)
-        worker.expect_err("waiting for a server")  # nobody has subscribed
+        worker.expect_err("waiting for a server")  # there is no subscription
         assert not inputs.poll(100)
         outputs.subscribe(b"")
         outputs.poll(0)  # the library does its work while it is called

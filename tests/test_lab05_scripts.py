@@ -282,7 +282,7 @@ def test_keys_are_any_text_but_none(spawn):
     assert len(answers) == 5 and "needs a key" in answers[3] and "needs one key" in answers[4]
 
 
-def test_a_full_ring_works_and_admits_nobody_else(spawn, rpc):
+def test_a_full_ring_works_and_admits_no_other_node(spawn, rpc):
     ring = Ring(spawn, 4, m=2)
     assert_all_found(rpc, ring, save_some(rpc, ring, 12))
     fifth = ring.start_node()
@@ -498,7 +498,7 @@ def test_the_client_answers_every_line_until_the_end_of_its_input(spawn):
     assert "commands:" in client.lines[0] and "commands:" in client.lines[1]
 
 
-def test_nobody_reading_its_output_stops_no_server(labs):
+def test_output_without_a_reader_stops_no_server(labs):
     """As with `python3 Registry.py ... | head -1`."""
     folder, port = labs / "lab05_chord", free_port()
     registry = subprocess.Popen(
@@ -543,7 +543,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def test_a_ring_whose_lines_nobody_reads_serves_all_the_same(spawn, rpc, tmp_path):
+def test_a_ring_whose_lines_have_no_reader_serves_all_the_same(spawn, rpc, tmp_path):
     (tmp_path / "start.py").write_text(FULL_PIPES)
 
     def unread(script, *arguments):

@@ -27,7 +27,7 @@ def ask(spawn, cluster, n, *commands):
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
-def test_a_cluster_elects_one_leader_whom_all_others_follow(size, start):
+def test_a_cluster_elects_one_leader_that_all_others_follow(size, start):
     cluster = start(size)
     leader = cluster.leader()
     assert sorted([leader, *cluster.followers()]) == list(range(size))

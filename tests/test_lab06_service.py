@@ -223,7 +223,7 @@ def test_a_majority_goes_on_and_a_cut_off_leader_commits_nothing(start, relay):
         wait_until(lambda n=n: cluster.value(n, "k") == "after", f"the value at server {n}")
 
 
-def test_a_minority_elects_nobody_while_the_majority_goes_on(start, relay):
+def test_a_minority_elects_no_leader_while_the_majority_goes_on(start, relay):
     cluster = start(5, relay=relay)
     one, other, *majority = [*cluster.followers(), cluster.leader()]
     cluster.isolate(one, other)

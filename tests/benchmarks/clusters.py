@@ -19,7 +19,7 @@ class Ours(Cluster):
         return server.out.count("I am a leader")
 
     def follows(self, number: int) -> bool:
-        """Tell whether a server is in the latest term, and somebody leads there."""
+        """Tell whether a server is in the latest term, and that term has a leader."""
         states = self.states()
         return ("leader", states[number][1]) in states
 

@@ -97,7 +97,7 @@ class Cluster:
         return self.at - begun
 
     def kill_leader(self) -> tuple[int, float]:
-        """Return whom it was, and how long the others were without one."""
+        """Return the number of the leader, and how long the others were without one."""
         number = self.leader()
         del self.up[number]
         return number, self.elect()

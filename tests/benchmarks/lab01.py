@@ -51,7 +51,7 @@ def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
         yield from uploads(place, LARGEST, TFTP_MAX, f"buf_size {LARGEST}, files on {kind}", goals)
     with one_core(), folder() as place:
         if memory and os.stat(place).st_dev != os.stat(memory).st_dev:
-            # Nobody else waits until the file is on disk.
+            # No other server waits until the file is on disk.
             what = f"buf_size {LARGEST}, files on disk"
             yield from uploads(place, LARGEST, TFTP_MAX, what, [Goal(BARE_NAME, 0.2)])
         for loss, messages in LOSSES.items():

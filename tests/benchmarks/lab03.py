@@ -150,7 +150,7 @@ def rate(context: zmq.Context, *ports: int | None) -> float:
                 if socket.socket_type == zmq.REQ:
                     idle.append(socket)
                 if socket.socket_type == zmq.SUB:
-                    heard += 1  # everybody hears every answer
+                    heard += 1  # every client hears every answer
                 elif not ports[1]:
                     heard += CLIENTS
         return COUNT / (time.perf_counter() - begun)

@@ -157,7 +157,7 @@ class Bare:
         self.addresses = [f"127.0.0.1:{server.port()}" for server in servers]
         channels = [stack.enter_context(text_rpc.open_channel(a)) for a in self.addresses]
         self.stubs = [text_services.TextToolsStub(channel) for channel in channels]
-        for number in range(count):  # everybody connects to everybody
+        for number in range(count):  # every client connects to every node
             self.call(list(range(number, count)))
 
     def call(self, path: list[int]) -> None:
@@ -171,8 +171,8 @@ class Bare:
 
     def rate(self, paths: list[list[int]], copies: int, clients: int) -> float:
         """Return how often per second clients have the calls of a find, and of copies, made."""
-        everybody = range(len(self.stubs))
-        others = [[number for number in everybody if number not in path] for path in paths]
+        all_nodes = range(len(self.stubs))
+        others = [[number for number in all_nodes if number not in path] for path in paths]
         calls = [path + other[:copies] for path, other in zip(paths, others, strict=True)]
         work = list(itertools.islice(itertools.cycle(calls), OPERATIONS))
         return rate_of(lambda number, path: self.call(path), work, clients)

@@ -78,7 +78,7 @@ class Scene:
         return taken
 
     def load_of_a_node(self) -> float:
-        """Return how much of a core a node needs when nobody wants anything, in percent."""
+        """Return how much of a core a node needs when there are no requests, in percent."""
         if not self.ring.nodes:
             self.start_many()
         pids = [node.process.pid for node in self.ring.nodes]

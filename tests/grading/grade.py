@@ -191,7 +191,7 @@ def run(found: finding.Found, test: str, options: Options, pace: float) -> dict:
     if "status" not in answer:
         answer = {"status": "unjudged", "error": answer["error"], "tried": [], "seconds": 0}
     if answer["status"] == "unjudged":
-        print(answer["error"], file=sys.stderr)  # for whoever runs the grader, not for the student
+        print(answer["error"], file=sys.stderr)  # for the grader's user, not for the student
         answer["expected"] = "a fault of the grader or of its machine, not of the submission:"
         answer["seen"] = answer["error"].strip().splitlines()[-1]
     return answer

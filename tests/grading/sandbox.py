@@ -117,7 +117,7 @@ class Sandbox:
 
     Args:
         path: the lab's folder in the submission. hidden: folders that are not there for programs.
-        uid: the user whom programs run as. isolated: whether this process has its own namespaces.
+        uid: the user that programs run as. isolated: whether this process has its own namespaces.
     """
 
     def __init__(self, path: str, uid: int, isolated: bool, hidden: list[str], site: str = ""):

@@ -133,7 +133,7 @@ class Cluster:
             self.start(member)
 
     def agreed(self) -> bool:
-        """One leader whom all follow, all logs alike, all committed and applied."""
+        """Tell whether all follow one leader, and all logs are alike, committed and applied."""
         processes = list(self.processes.values())
         if not all(process.is_started for process in processes):
             return False

@@ -121,7 +121,7 @@ def sessions(scale: float) -> str:
         most = max(most, open_sessions(port, there, range(opened, opened + opened // 5)))
         check(outcome(client, source, copy), "an honest upload is kept out")
         wait_until(lambda: not unfinished(there), "the sessions to expire")
-        check(os.listdir(there) == [copy.name], "files that nobody has sent")
+        check(os.listdir(there) == [copy.name], "files that no client has sent")
         refused = server.err.count("refused: more than 500 sessions")
         grown = resident(server.pid) - before
     check(opened < 1000 or refused > 0, "no session is refused")
