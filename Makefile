@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: venv demo test test-short test-lossy lint sim soak bench bench-peers grade zoo clean
+.PHONY: venv demo test test-short test-lossy lint sim sim-chord soak bench bench-peers grade zoo clean
 
 # After it, and `. .venv/bin/activate`, the scripts run as the README has them.
 venv: $(VENV)/ready
@@ -16,6 +16,7 @@ test: $(VENV)/ready
 
 # Every core, and a script of each lab: what may differ from one Python to the next.
 SHORT := tests/test_lab*_core.py tests/test_lab06_storage.py \
+	$(addprefix tests/test_lab05_,registry.py place.py rules.py node.py) \
 	tests/test_house.py::test_a_copy_of_the_folder_elsewhere_runs_from_anywhere \
 	tests/test_lab01_scripts.py::test_a_file_survives_a_network_that_loses_doubles_and_reorders \
 	tests/test_lab02_scripts.py::test_the_client_prints_every_number_in_the_lists_order \
@@ -39,6 +40,11 @@ SERVER_SEEDS ?= 1000
 sim: $(VENV)/ready
 	$(RUN) -m tests.sim_raft $(SEEDS)
 	$(RUN) -m tests.sim $(SERVER_SEEDS)
+
+# Lab 5's rings in virtual time: so many seeds of every scenario.
+CHORD_SEEDS ?= 100
+sim-chord: $(VENV)/ready
+	$(RUN) -m tests.sim_chord $(CHORD_SEEDS)
 
 # Faults planted in a lab, one at a time; each must be found by a test (all of them take minutes).
 mutants-%: $(VENV)/ready

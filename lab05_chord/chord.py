@@ -32,6 +32,13 @@ Views
     between nodes carries it. A node refuses messages of another ring, so a node that is started on
     the port of a dead node of another ring takes no keys of that ring and gives none.
 
+Words of this lab
+    epoch            the number of a view, and of every write that was made in it
+    in sync          of an owner: its replicas have all that it has, in its present view
+    uncertain key    one with a write that failed, which some replicas may have
+    silent node      one that has not answered, and is gone around until it is heard again
+    life             the range of epochs that one run of the registry uses
+
 Reading order
     For the assignment: this file, lookup.py (the walk), Registry.py, Node.py, Client.py.
     For what it takes to lose nothing: store.py (records), replication.py (writes), sync.py (changes

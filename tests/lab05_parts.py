@@ -11,6 +11,10 @@ chord, member, membership, messages, store = (
 )
 
 EXAMPLE = [24, 26, 2, 16, 31, 25]  # in order of joining
+IDS = [2, 16, 24, 31]  # 16 owns 3 to 16, and its replicas are 24 and 31
+KEY = "Minsk"  # 3, on 16
+FIRST = ""  # 1, on 2; and on 16 when 2 is gone
+NOW = 100.0  # s
 
 
 def view_of(ids, m=5, epoch=1, ring=1):
@@ -89,3 +93,21 @@ def unreachable(address):
 
 def refused(address):
     raise messages.Refused(address)
+
+
+def serving_node():
+    """Return node 16 of IDS, which has a lease from NOW on."""
+    node = node_in(view_of(IDS), 16)
+    node.host.time = NOW
+    node.place.renew_lease(NOW)
+    return node
+
+
+def after(node, seconds, value):
+    """Return an answer that takes so long."""
+
+    def answer(address):
+        node.host.time += seconds
+        return value
+
+    return answer

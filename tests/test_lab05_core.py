@@ -1,6 +1,5 @@
-"""Lab 5, the rules alone: arcs, finger tables, routing, replica sets, and the registry's book."""
+"""Lab 5, what needs no node: arcs, finger tables, routing, replica sets; and a store of records."""
 
-import asyncio
 import itertools
 import math
 import random
@@ -10,18 +9,11 @@ import pytest
 
 from tests.lab05_parts import (
     EXAMPLE,
-    FakeHost,
-    ScriptedHost,
-    ask,
+    KEY,
     chord,
     ids,
-    member,
-    membership,
     messages,
-    node_in,
-    refused,
     store,
-    unreachable,
     view_of,
 )
 
@@ -152,331 +144,7 @@ def test_fingers_come_before_the_successor_list():
     assert len(view.successor_list(start)) == 8
 
 
-# --- the registry's book ---
-
-
-@pytest.fixture
-def book():
-    host = FakeHost()
-    host.book = membership.Membership(host, 5)
-    return host.book
-
-
-def admit(book, port, wish=None):
-    return asyncio.run(book.register(messages.Registration("host", port, wish)))
-
-
-def pass_time(book, seconds):
-    dropped = []
-    for _ in range(round(seconds / 0.1)):
-        book.host.time += 0.1
-        dropped += book.tick()
-    return [node.id for node in dropped]
-
-
-def test_ids_are_drawn_as_the_assignment_has_them(book):
-    assert [admit(book, port).id for port in range(1, 7)] == EXAMPLE
-
-
-def test_a_full_ring_admits_no_node(book):
-    assert sorted(admit(book, port).id for port in range(1, 33)) == list(range(32))
-    reply = admit(book, 33)
-    assert reply.id == -1 and "full" in reply.reason
-
-
-def test_a_newcomer_waits_until_all_nodes_that_the_last_one_affected_are_in_sync(book):
-    admit(book, 1)
-    book.host.nodes_sync = False
-    assert not book.all_in_sync()
-    book.tick = lambda: None  # or else the silence of the first would let the second in
-    assert admit(book, 2).id == -1  # it gave up
-    ask(book, 24)
-    assert admit(book, 2).id == 26
-
-
-def test_silence_of_three_seconds_is_death(book):
-    admit(book, 1)
-    admit(book, 2)
-    pass_time(book, 2.5)
-    ask(book, 24)
-    assert pass_time(book, 1) == [26]
-    assert ids(book.view.members) == [24]
-
-
-def test_a_registry_that_slept_itself_drops_no_node(book):
-    admit(book, 1)
-    book.host.time += 100
-    assert book.tick() == []
-
-
-def test_a_node_from_the_address_of_another_has_outlived_it(book):
-    admit(book, 1)
-    admit(book, 2)
-    reply = admit(book, 1)
-    assert [node.address for node in reply.view.members] == ["host:2", "host:1"]
-
-
-def test_a_restarted_registry_takes_the_newest_view_that_it_is_offered(book):
-    newest = view_of(EXAMPLE, epoch=9)
-    assert book.restore(view_of(EXAMPLE[:5], epoch=8)).success
-    assert book.restore(newest).success
-    assert book.restore(view_of(EXAMPLE[:4], epoch=7)).success
-    for id in EXAMPLE:
-        ask(book, id)
-    pass_time(book, 1.5)
-    assert book.view.members == newest.members and book.view.epoch >= membership.LIFE
-    assert not book.restore(chord.View(10**8, 6)).success  # of a ring of another size
-
-
-def test_a_restarted_registry_changes_nothing_until_all_nodes_have_told_what_they_know(book):
-    book.restore(view_of(EXAMPLE, epoch=9))
-    for id in EXAMPLE[:5]:
-        ask(book, id)
-    behind = messages.Heartbeat(25, "host:25", epoch=10)  # it knows a newer view: not yet told
-    assert book.populate_finger_table(behind).epoch == -1  # which gives no leave
-    pass_time(book, 1.5)
-    assert not book.deregister(messages.Departure(24)).success
-    assert not book.open
-    book.restore(view_of(EXAMPLE[1:], epoch=10))
-    ask(book, 25)
-    book.tick()
-    assert book.open and ids(book.view.members) == EXAMPLE[1:]
-    assert not book.all_in_sync()  # no node is admitted until all know the new life's epoch
-    for id in EXAMPLE[1:]:
-        ask(book, id)
-    assert book.all_in_sync()
-
-
-def test_registries_that_follow_the_same_one_use_different_epochs():
-    lives = []
-    for port in (7, 8):
-        host = FakeHost()
-        host.draw_identity = lambda life=port: random.Random(life).getrandbits(62)
-        book = host.book = membership.Membership(host, 5)
-        book.restore(view_of(EXAMPLE, epoch=9, ring=3))
-        for id in EXAMPLE:
-            ask(book, id)
-        pass_time(book, 1.5)
-        assert book.view.ring == 3
-        lives.append({book.view.epoch, admit(book, port).view.epoch})
-    assert len(lives[0] | lives[1]) == 4
-
-
-def test_a_registry_that_learns_of_an_older_ring_goes_on_as_that_ring(book):
-    newcomer = admit(book, 7)
-    pass_time(book, 1.5)
-    assert book.restore(view_of([2, 16], epoch=9, ring=3)).success
-    assert (book.view.ring, ids(book.view.members)) == (3, [2, 16, 24])
-    node = node_in(newcomer.view, 24)
-    node.place.address = "host:7"
-    question = messages.Heartbeat(24, "host:7", newcomer.view.epoch, 0, newcomer.view.ring)
-    node.host.answers = {
-        "populate_finger_table": lambda address: book.populate_finger_table(question)
-    }
-    asyncio.run(node.heartbeat())
-    assert node.place.view == book.view
-
-
-def test_a_registry_sends_its_view_to_a_node_of_another_ring_in_the_same_epoch(book):
-    admit(book, 1)
-    question = messages.Heartbeat(24, "host:1", book.view.epoch, 0, book.view.ring + 1)
-    assert book.populate_finger_table(question).view == book.view
-
-
-def test_a_restarted_registry_waits_no_longer_for_a_node_than_for_any_other(book):
-    book.restore(view_of(EXAMPLE, epoch=9))
-    dropped = []
-    for _ in range(7):
-        for id in EXAMPLE[:5]:
-            if id in book.view.by_id:
-                ask(book, id)
-        dropped += pass_time(book, 0.5)
-    assert book.open and dropped == [25]
-
-
-def test_only_the_node_itself_is_a_sign_of_its_life(book):
-    admit(book, 1)
-    for _ in range(8):
-        pass_time(book, 0.5)
-        answer = book.populate_finger_table(messages.Heartbeat(24))
-    assert not answer.known
-
-
-@pytest.mark.parametrize("size", [1, 100_000, 400_000, 3_000_000])
-def test_records_travel_in_messages_of_bounded_size(size):
-    sent = [messages.Record(str(i), 1, "x" * size) for i in range(7)]
-    batches = list(store.batches(sent))
-    assert [record for batch in batches for record in batch] == sent
-    for batch in batches:
-        assert len(batch) == 1 or sum(len(r.text) for r in batch) <= store.BATCH_BYTES
-
-
-# --- a node's place ---
-
-
-STRANGE = view_of([2, 16, 24], epoch=2, ring=9)
-
-
-@pytest.mark.parametrize(
-    "method, request_",
-    [
-        ("install", STRANGE),
-        ("digest", messages.DigestRequest(16, STRANGE, 2, 16)),
-        ("fetch", messages.FetchRequest(("Kazan",), ring=9)),
-        ("replicate", messages.Copies(16, 1, (messages.Record("Minsk", 2**40, "x"),), ring=9)),
-        ("grant_lease", messages.LeaseRequest(1, ring=9)),
-        ("route", messages.Operation(messages.Kind.GET, "Kazan", ring=9)),
-    ],
-)
-def test_a_node_refuses_every_message_of_another_ring(method, request_):
-    node = node_in(view_of([2, 16, 24]), 16)
-    node.store.put(messages.Record("Kazan", 1, "a city"))
-    node.place.registry_lost = True
-    with pytest.raises(messages.WrongRing):
-        result = getattr(node, method)(request_)
-        if method == "route":
-            asyncio.run(result)
-    assert (node.place.view.ring, node.place.granted) == (1, {})
-    assert list(node.store.records) == ["Kazan"]
-
-
-def test_an_answer_of_another_ring_changes_no_view():
-    node = node_in(view_of([2, 16, 24]), 16)
-    node.learn(STRANGE)
-    node.learn(chord.View())  # of a node that has not joined yet
-    assert node.place.view.ring == 1
-
-
-def test_a_node_that_gave_a_lease_agrees_to_no_newer_view_while_it_runs():
-    node = node_in(view_of([2, 16, 24]), 16)
-    newer = messages.DigestRequest(16, view_of([16, 24], epoch=2), 16, 24)
-    assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted  # the registry answers
-    node.place.registry_lost = True
-    assert node.grant_lease(messages.LeaseRequest(1, 1)).accepted
-    assert not node.digest(newer).accepted
-    node.host.time += messages.LEASE_TIMEOUT
-    assert node.digest(newer).accepted
-    assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted  # it knows better now
-
-
-def test_a_node_that_was_dropped_gives_no_lease():
-    node = node_in(view_of([2, 16, 24]), 16)
-    node.place.registry_lost, node.place.served_after = True, None
-    assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted
-
-
-@pytest.mark.parametrize(
-    "registry, others, serves",
-    [
-        (unreachable, lambda address: messages.Ack(True), True),
-        (unreachable, lambda address: messages.Ack(False), False),
-        (unreachable, unreachable, False),
-        (unreachable, refused, False),  # the registry may have let others in
-        (refused, refused, True),
-    ],
-)
-def test_without_a_registry_a_node_serves_if_the_next_owners_agree(registry, others, serves):
-    node = node_in(view_of([2, 16, 24]), 16)
-    node.host.time = 100.0
-    node.host.answers = {"populate_finger_table": registry, "grant_lease": others}
-    asyncio.run(node.heartbeat())
-    assert node.place.serves("Minsk") == serves  # 3
-
-
-def test_the_next_two_living_successors_give_the_lease():
-    node = node_in(view_of([2, 16, 24, 25, 26, 31]), 2)
-    asked = []
-
-    def confirm(address):
-        asked.append(address)
-        if address in ("host:16", "host:25"):
-            raise messages.Refused
-        return messages.Ack(True)
-
-    node.host.answers = {"grant_lease": confirm}
-    assert asyncio.run(node.ask_successors()) == 2
-    assert asked == ["host:16", "host:24", "host:25", "host:26"]
-
-
-def test_a_leaving_node_brings_the_next_three_up_to_date():
-    node, asked = node_in(view_of(EXAMPLE), 16), []
-
-    def digest(address):
-        asked.append(address)
-        return messages.Digest(True)
-
-    left = messages.Departed(True, "", view_of([24, 25, 26, 31, 2], epoch=2))
-    node.host.answers = {
-        "digest": digest,
-        "deregister": lambda address: left,
-        "install": lambda address: messages.Ack(True),
-    }
-    asyncio.run(node.leave())
-    assert asked == 2 * ["host:24", "host:25", "host:26"]  # before and after it stops serving
-
-
-@pytest.mark.parametrize("gone", [{24}, {24, 25, 26}, {24, 25, 26, 31}, set(EXAMPLE) - {16}])
-def test_a_leaving_node_hands_over_to_the_next_that_live_however_many_are_gone(gone):
-    node, got = node_in(view_of(EXAMPLE), 16), []
-
-    def digest(address):
-        if int(address.split(":")[1]) in gone:
-            raise messages.Refused
-        got.append(int(address.split(":")[1]))
-        return messages.Digest(True)
-
-    node.host.answers = {"digest": digest}
-    living = [id for id in (24, 25, 26, 31, 2) if id not in gone][:3]
-    assert asyncio.run(node.handoff.hand_over(node.place.view)) == len(living)
-    assert got == living
-
-
-@pytest.mark.parametrize("old", [2, 16, 26])
-def test_a_newcomer_copies_although_the_ring_still_has_an_entry_with_its_address(old):
-    node, asked = member.Member(ScriptedHost(), "host", old, "registry"), []
-
-    def digest(address):
-        asked.append(address)
-        return messages.Digest(True)
-
-    node.host.answers = {"digest": digest}
-    place = messages.Registered(16 if old == 16 else 20, 5, view=view_of([2, 16, 24, 26]))
-    assert asyncio.run(node.sync.copy(place))
-    assert asked == [f"host:{id}" for id in (24, 26, 2) if id != old][:2]
-
-
-def test_the_first_node_of_a_ring_has_nothing_to_copy():
-    node = member.Member(ScriptedHost(), "host", 1, "registry")
-    assert asyncio.run(node.sync.copy(messages.Registered(24, 5, view=view_of([]))))
-
-
-def test_an_owner_takes_no_record_of_what_it_serves_from_a_neighbour_that_leaves():
-    node = node_in(view_of([2, 16, 24]), 16)  # serves 3 to 16
-    removed = messages.Record("Minsk", messages.VERSIONS_PER_EPOCH, None)  # 3: not acknowledged
-    records = removed, messages.Record("Kazan", 1, "x")  # 22
-    assert node.replicate(messages.Copies(16, 1, records, 1)).accepted
-    assert list(node.store.records) == ["Kazan"]
-
-
-def test_a_node_that_lost_its_id_to_another_is_no_member():
-    node = node_in(view_of([2, 16, 24]), 16)
-    others = tuple(chord.Node(id, f"other:{id}") for id in (2, 16, 24))
-    node.install(chord.View(2, 5, others, 1))
-    assert not node.place.is_member() and not node.place.serves("Minsk")
-    assert chord.View(2, 5, others).affected(view_of([2, 16, 24])) == {2, 16, 24}
-
-
-def test_request_ids_are_kept_until_their_node_has_ended_them():
-    of_two = [messages.RequestId(2, 1, *it) for it in ((7, 7), (8, 7), (9, 8))]
-    other = messages.RequestId(16, 3, 1, 1)
-    kept = ()
-    for request in (*of_two[:2], other, of_two[2]):
-        kept = store.remember(kept, request)
-    assert kept == (of_two[1], other, of_two[2])  # 7 has ended
-    assert store.is_over(kept, of_two[0]) and not store.is_over(kept, of_two[1])
-
-
-# --- a node's records ---
+# --- a store ---
 
 
 def store_of(*keys):
@@ -565,21 +233,39 @@ def test_a_listing_covers_the_parts_of_its_arc():
     assert all(store.RemoteVersions(3, 3).covers(after, 3, 5) for after in range(32))
 
 
-def test_a_newcomer_is_told_its_id_and_keeps_it(book):
-    host = book.host
-    told = asyncio.run(book.register(messages.Registration("host", 1, prepare=True)))
-    assert told.id == 24 and not book.view.members
-    other = asyncio.run(book.register(messages.Registration("host", 2, prepare=True)))
-    assert other.id == 26
-    assert admit(book, 3, wish=24).id not in (24, 26)
-    assert admit(book, 2, wish=26).id == 26 and admit(book, 1, wish=24).id == 24
-    assert not book.reserved and host.time < 60
+def test_a_tombstone_is_dropped_at_the_second_sweep():
+    it = store.Store(7)
+    it.put(messages.Record(KEY, 1, None))
+    for time, kept in ((1.0, True), (1.5, True), (2.0, False)):
+        it.sweep_tombstones(time * (store.TOMBSTONE_TIMEOUT + 1))
+        assert (KEY in it.records) == kept
 
 
-def test_the_id_of_a_newcomer_that_died_is_free_again(book):
-    for port in range(1, 33):
-        asyncio.run(book.register(messages.Registration("host", port, prepare=True)))
-    assert admit(book, 33).id == -1
-    book.host.limit = book.host.time = membership.RESERVATION_TIMEOUT + 5
-    book.host.limit += 60
-    assert admit(book, 33).id >= 0
+@pytest.mark.parametrize("absence, kept", [(1.0, True), (store.TOMBSTONE_TIMEOUT + 1, False)])
+def test_a_node_that_comes_back_brings_records_that_are_older_than_any_other(absence, kept):
+    it = store.Store(7)
+    for key in (KEY, "Kazan"):
+        it.put(messages.Record(key, 2**40, "old"))
+    it.rejoin(5, absence, [messages.Record(KEY, 1, "new")])
+    assert it.records[KEY].text == "new" and ("Kazan" in it.records) == kept
+    it.put(messages.Record("Kazan", 1, "new"))
+    assert it.records["Kazan"].text == "new"
+
+
+@pytest.mark.parametrize("size", [1, 100_000, 400_000, 3_000_000])
+def test_records_travel_in_messages_of_bounded_size(size):
+    sent = [messages.Record(str(i), 1, "x" * size) for i in range(7)]
+    batches = list(store.batches(sent))
+    assert [record for batch in batches for record in batch] == sent
+    for batch in batches:
+        assert len(batch) == 1 or sum(len(r.text) for r in batch) <= store.BATCH_BYTES
+
+
+def test_request_ids_are_kept_until_their_node_has_ended_them():
+    of_two = [messages.RequestId(2, 1, *it) for it in ((7, 7), (8, 7), (9, 8))]
+    other = messages.RequestId(16, 3, 1, 1)
+    kept = ()
+    for request in (*of_two[:2], other, of_two[2]):
+        kept = store.remember(kept, request)
+    assert kept == (of_two[1], other, of_two[2])  # 7 has ended
+    assert store.is_over(kept, of_two[0]) and not store.is_over(kept, of_two[1])

@@ -3,8 +3,11 @@
 from tests.mutants import Mutant
 
 TESTS = [
-    "tests/test_lab05_rules.py",
     "tests/test_lab05_core.py",
+    "tests/test_lab05_registry.py",
+    "tests/test_lab05_place.py",
+    "tests/test_lab05_rules.py",
+    "tests/test_lab05_node.py",
     "tests/test_lab05_simulation.py",
 ]
 
