@@ -26,7 +26,7 @@ from messages import Digest, DigestRequest, Host, Record, Registered, Unreachabl
 from place import Place
 from replication import Replication
 from store import MISSING, RemoteVersions, Store, version_of, versions_on
-from transfer import RETRY_INTERVAL, Transfer, in_slices
+from transfer import PIECE_TIMEOUT, RETRY_INTERVAL, Transfer, in_slices
 
 
 class Sync:
@@ -93,7 +93,7 @@ class Sync:
             return
         self.running = True
         try:
-            while self.place.is_member() and not self.place.leaving and self._is_needed():
+            while self._is_needed():
                 view = self.place.view
                 try:
                     agreed = await self._agree(view) and await self.replication.resolve_uncertain()
@@ -107,7 +107,9 @@ class Sync:
         await self.heartbeat()
 
     def _is_needed(self) -> bool:
-        return bool(self.replication.uncertain) or not self.place.in_sync
+        place = self.place
+        complete = place.in_sync and not self.replication.uncertain
+        return place.is_member() and not place.leaving and not complete
 
     async def _agree(self, view: View) -> bool:
         """Bring this node and its replicas to the same records, then serve the whole arc."""
@@ -136,7 +138,7 @@ class Sync:
             return False
         self.place.serve_whole_arc()
         self.known.clear()
-        self.transfer.reset_timeout()
+        self.transfer.timeout = PIECE_TIMEOUT
         return True
 
     def _is_over(self, view: View) -> bool:

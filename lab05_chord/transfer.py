@@ -50,10 +50,6 @@ class Transfer:
         self.timeout = PIECE_TIMEOUT
         self.unfinished: dict[int, int] = {}  # node id -> records of a handoff it has yet to get
 
-    def reset_timeout(self) -> None:
-        """Wait for pieces no longer than usual: all has arrived."""
-        self.timeout = PIECE_TIMEOUT
-
     async def versions(
         self, view: View, node: Node, after: int, upto: int, known: dict[Node, RemoteVersions]
     ) -> dict[str, int] | None:

@@ -100,13 +100,13 @@ def test_the_next_two_living_successors_give_the_lease():
     node = node_in(view_of([2, 16, 24, 25, 26, 31]), 2)
     asked = []
 
-    def confirm(address):
+    def grant(address):
         asked.append(address)
         if address in ("host:16", "host:25"):
             raise messages.Refused
         return messages.Ack(True)
 
-    node.host.answers = {"grant_lease": confirm}
+    node.host.answers = {"grant_lease": grant}
     assert asyncio.run(node.ask_successors()) == 2
     assert asked == ["host:16", "host:24", "host:25", "host:26"]
 
