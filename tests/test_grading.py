@@ -180,3 +180,10 @@ def test_a_hostile_submission_changes_nothing_and_leaves_nothing(tmp_path, rubri
     assert (grade.HERE / "rubric.json").read_text().startswith("[")
     sleepers = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert f"time.sleep({nap})" not in sleepers
+
+
+@pytest.mark.parametrize("arguments, labs", [([], [1, 2, 3, 4, 5, 6]), (["6", "1"], [6, 1])])
+def test_the_zoo_takes_all_labs_or_those_named(monkeypatch, capsys, arguments, labs):
+    monkeypatch.setattr(zoo, "check", lambda *them: [(them[0] == labs, "the labs")])
+    assert zoo.main(arguments) == 0
+    assert capsys.readouterr().out == "ok   the labs\nthe grader finds them all\n"
