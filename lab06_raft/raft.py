@@ -147,7 +147,6 @@ class Raft:
             self.leadership.broadcast()
         elif self.role is Role.FOLLOWER:
             self._become_candidate(now)
-            return
         else:
             self.timeout = self._new_timeout()
             self._become_follower(now)
