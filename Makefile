@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: venv demo test test-short test-lossy lint sim sim-chord soak bench bench-peers grade zoo clean
+.PHONY: venv demo ring cluster test test-short test-lossy lint sim sim-chord soak bench bench-peers grade zoo clean
 
 # After it, and `. .venv/bin/activate`, the scripts run as the README has them.
 venv: $(VENV)/ready
 
 demo: $(VENV)/ready
 	$(RUN) demo.py
+
+# Lab 5's ring or lab 6's cluster in one terminal, until Ctrl-C: make ring N=6 M=5, make cluster N=3
+ring cluster: $(VENV)/ready
+	@$(RUN) start.py $@$(if $(N), -n $(N))$(if $(M), -m $(M))
 
 test: $(VENV)/ready
 	$(RUN) -m pytest

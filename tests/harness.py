@@ -71,12 +71,13 @@ class Ports:
         self._locks = path.open("ab")  # noqa: SIM115
         self._given: set[int] = set()
 
-    def take(self, kind: socket.SocketKind) -> int:
+    def take(self, kind: socket.SocketKind, count: int) -> int:
         while True:
-            port = random.choice(self.RANGE)
-            if port not in self._given and self._lock(port) and self._binds(port, kind):
-                self._given.add(port)
-                return port
+            first = random.choice(self.RANGE[:-count])
+            ports = range(first, first + count)
+            if all(p not in self._given and self._lock(p) and self._binds(p, kind) for p in ports):
+                self._given.update(ports)
+                return first
 
     def _lock(self, port: int) -> bool:
         try:
@@ -98,9 +99,9 @@ class Ports:
 _ports = functools.cache(Ports)  # at the first use: it opens a file for writing
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port of 127.0.0.1 that is free, for the caller alone."""
-    return _ports().take(kind)
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, count: int = 1) -> int:
+    """Return a free port of 127.0.0.1, or the first of some in a row, for the caller alone."""
+    return _ports().take(kind, count)
 
 
 def listens(port: int) -> bool:
