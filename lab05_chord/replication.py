@@ -121,7 +121,7 @@ class Replication:
 
     async def resolve_uncertain(self) -> bool:
         """Write uncertain keys anew, so that a write that failed stays without effect."""
-        for key in tuple(self.uncertain):
+        for key in sorted(self.uncertain):  # in one order, so that a simulated run can be repeated
             if not self.place.owns(key):
                 self.uncertain.discard(key)
             elif key not in self.writing and not await self._rewrite(key):

@@ -1,7 +1,12 @@
 """Lab 5 in virtual time: whatever befalls a ring, it answers as one dictionary would."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
+from tests.harness import ROOT
 from tests.sim_chord import messages, store
 from tests.sim_chord.processes import start
 from tests.sim_chord.scenarios import QUIET, hang, join, leave, nothing, play, scenario
@@ -156,3 +161,20 @@ def test_without_a_registry_the_keys_behind_a_dead_node_are_found(seed, end):
     world.run(world.sim.now + 2.5)
     assert longest_find(world, entries, gone) < 0.1
     world.close()
+
+
+REPLAY = """
+from tests.sim_chord.scenarios import scenario
+world = scenario("a bad network", 4)
+print(world.sim.now, *map(str, world.history))
+"""
+
+
+def test_a_seed_replays_in_every_process():
+    """Python draws the hashes of strings anew for each, and with them the order of sets."""
+    histories = set()
+    for seed in "1", "2":
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", REPLAY]
+        histories.add(subprocess.check_output(command, cwd=ROOT, env=environment, text=True))
+    assert len(histories) == 1
