@@ -13,7 +13,7 @@ demo: $(VENV)/ready
 
 # Lab 5's ring or lab 6's cluster in one terminal, until Ctrl-C: make ring N=6 M=5, make cluster N=3
 ring cluster: $(VENV)/ready
-	@$(RUN) start.py $@$(if $(N), -n $(N))$(if $(M), -m $(M))
+	@$(RUN) tests/start.py $@$(if $(N), -n $(N))$(if $(M), -m $(M))
 
 test: $(VENV)/ready
 	$(RUN) -m pytest

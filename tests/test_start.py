@@ -1,4 +1,4 @@
-"""start.py: a ring or a cluster in one terminal, as `make ring` and `make cluster` start it."""
+"""A ring or a cluster in one terminal, as `make ring` and `make cluster` start it."""
 
 import re
 import signal
@@ -19,7 +19,7 @@ def start(spawn):
     def start(what, count, *options, **files):
         start.port = free_port(count=count + 1)
         arguments = [what, "-n", count, "--port", start.port, *options]
-        started.append(spawn(ROOT / "start.py", *arguments, **files))
+        started.append(spawn(ROOT / "tests/start.py", *arguments, **files))
         return started[-1]
 
     started = []
@@ -101,7 +101,7 @@ def test_a_taken_port_ends_the_others_with_exit_1(spawn, what, taken, name):
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", port + taken))
         holder.listen()
-        process = spawn(ROOT / "start.py", what, "-n", 3, "--port", port)
+        process = spawn(ROOT / "tests/start.py", what, "-n", 3, "--port", port)
         assert process.wait() == 1
     assert f"{name} | ended with exit status 1" in process.out
     assert f"cannot listen on 127.0.0.1:{port + taken}" in process.out
@@ -126,7 +126,7 @@ def test_a_terminal_that_has_gone_ends_all(start):
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_2(spawn, arguments, reason):
-    process = spawn(ROOT / "start.py", *arguments)
+    process = spawn(ROOT / "tests/start.py", *arguments)
     assert process.wait() == 2
     assert process.err.count("\n") == 1 and reason in process.err
 

@@ -1,4 +1,4 @@
-"""Start a Chord ring or a Raft cluster in one terminal: python3 start.py ring, or start.py cluster
+"""Start a Chord ring or a Raft cluster in one terminal: make ring, or make cluster
 
 Each line of a child is shown with the child's name in front. Ctrl-C ends all children in good
 order; a second Ctrl-C is passed on to them. A child that ends by itself is named; the others go on,
@@ -16,7 +16,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parent.parent
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 READY = re.compile(rb"Registry listens|assigned node_id|The server starts")
 LARGEST_M = 32  # bits of an id in the ring
@@ -126,7 +126,7 @@ def cluster(args: argparse.Namespace, folder: Path) -> list[Command]:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Start a Chord ring or a Raft cluster in one terminal; Ctrl-C ends it.",
-        epilog="example: python3 start.py ring -n 6 -m 5",
+        epilog="example: python3 tests/start.py ring -n 6 -m 5",
     )
     parser.add_argument("what", choices=["ring", "cluster"], help="lab 5 or lab 6")
     parser.add_argument("-n", type=int, help="nodes or servers (default: 6 nodes, 3 servers)")
