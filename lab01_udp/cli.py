@@ -12,6 +12,9 @@ import _signal as signal
 import os
 import sys
 
+LONGEST_LOG_LINE = 1000  # characters: a pipe that has any room has as much
+_log_lock = None  # of the threads that log, once --verbose was given
+
 TYPE_CHECKING = False  # typing itself takes long
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,6 +153,36 @@ def complain(reason: str, status: int = 1) -> int:
     """Write "<script>: <reason>" to stderr; return the exit status."""
     say(f"{script()}: {reason}", "stderr")
     return status
+
+
+def add_verbose(parser, events: str) -> None:
+    """Add the option --verbose to a server's arguments; start_log() gets its value."""
+    help = f"write a line with the time to stderr for {events} (default: no such lines)"
+    parser.add_argument("--verbose", action="store_true", help=help)
+
+
+def start_log(verbose: bool) -> None:
+    """Let log() write from now on, or not."""
+    import threading
+
+    global _log_lock
+    _log_lock = threading.Lock() if verbose else None
+
+
+def log(text: str, *values) -> None:
+    """Write a line with the time to stderr, if --verbose was given; drop it if it had to wait.
+
+    The values are put into the text only then; those that can be called are called.
+    """
+    if not _log_lock:
+        return
+    import datetime
+
+    found = [value() if callable(value) else value for value in values]
+    shown = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in found]
+    line = f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S.%f}"[:-3] + " " + text % tuple(shown)
+    with _log_lock:  # one thread looks for room and writes, then the next
+        say(printable(line)[:LONGEST_LOG_LINE], "stderr")
 
 
 def cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> str:

@@ -64,6 +64,11 @@ def serve(endpoint: Endpoint, receiver: Receiver, stopped: Callable[[], bool]) -
                 cli.say(f"{session.start.filename}: abandoned, the client is silent", "stderr")
 
 
+def tell_saved(name: str, size: int) -> None:
+    cli.say(f"Saved {name}: {size} bytes")
+    cli.log("saved %s, %d bytes", name, size)
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.parser("Receive files over UDP, reliably.", "12300")
     parser.add_argument("port", type=cli.parse_port, help="to listen on; 0 picks a free one")
@@ -74,16 +79,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         type=cli.number(1, MAX_DATAGRAM, "a number of bytes"),
         help="bytes of a datagram (default: as many as the way to the client carries unfragmented)",
     )
+    cli.add_verbose(parser, "each upload that begins or is saved")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    cli.start_log(args.verbose)
     stopping = threading.Event()
     cli.on_signal(stopping.set)
     cli.allow_open_files(MAX_SESSIONS + 100)
     try:
-        folder = Folder(args.dir, lambda name, size: cli.say(f"Saved {name}: {size} bytes"))
+        folder = Folder(args.dir, tell_saved)
     except (OSError, ValueError) as error:  # ValueError: no path has such characters
         reason = getattr(error, "strerror", error)
         return cli.complain(f"cannot use the folder {args.dir!r}: {reason}", 2)
@@ -91,8 +98,15 @@ def main(argv: list[str] | None = None) -> int:
         endpoint = Endpoint(args.host, args.port, TICK)
     except (OSError, UnicodeError) as error:
         return cli.complain(cli.cannot_listen(args.host, args.port, error))
-    fixed = args.buf_size
-    receiver = Receiver(folder.create, (lambda client: fixed) if fixed else path_buf_size)
+
+    def buf_size(client: tuple) -> int:
+        size = args.buf_size or path_buf_size(client)
+        cli.log(
+            "%s begins an upload, in datagrams of %d bytes", cli.join_address(*client[:2]), size
+        )
+        return size
+
+    receiver = Receiver(folder.create, buf_size)
     with contextlib.closing(endpoint):
         cli.say(f"Listening on {cli.join_address(args.host, endpoint.port)}")
         serve(endpoint, receiver, stopping.is_set)

@@ -161,6 +161,7 @@ def serve(listener: socket.socket, queue, wake: socket.socket) -> None:
                 time.sleep(ACCEPT_PAUSE)
                 continue
             cli.say(f"{address[:2]} connected")
+            cli.log("%s connected", address[:2].__repr__)
             queue.put((sock.detach(), address[:2]))
 
 
@@ -221,11 +222,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         default=WORKERS,
         help="worker threads (default: %(default)s)",
     )
+    cli.add_verbose(parser, "each client that comes or goes, and each number")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    cli.start_log(args.verbose)
     wake, waker = socket.socketpair()
     cli.on_signal(waker.close)
     cli.allow_open_files(MAX_OPEN_FILES)

@@ -82,6 +82,7 @@ class Broker:
 
     def publish(self, answer: bytes) -> None:
         """Pass an answer on to all clients, those included that have just come."""
+        cli.log("answer: %s", answer)
         # Asking lets them in; to save time, a mere send may put that off.
         self.client_outputs.get(zmq.EVENTS)
         self.client_outputs.send(answer)
@@ -93,8 +94,10 @@ class Broker:
         notice = self.worker_inputs.recv()
         if notice[:1] == b"\x01":
             self.topics.add(notice[1:])
+            cli.log("a worker takes %s", notice[1:])
         elif notice[:1] == b"\x00":
             self.topics.discard(notice[1:])
+            cli.log("no worker takes %s any more", notice[1:])
         self.offer_again()
 
     def receive(self, frames: list[bytes]) -> None:
@@ -121,6 +124,7 @@ class Broker:
             confirmation = BUSY
         else:
             confirmation = b"accepted" if taken else self.refusal()
+        cli.log("line: %s: %s", line, confirmation)
         self.client_inputs.send_multipart([*envelope, confirmation])
 
     def is_taken(self, line: bytes) -> bool:
@@ -160,11 +164,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for name in NAMES:
         parser.add_argument(name, type=cli.parse_port, help="port to listen on; 0 picks a free one")
     parser.add_argument("--host", type=cli.parse_host, default="127.0.0.1", help=cli.HOST_HELP)
+    cli.add_verbose(parser, "each line, answer, and kind of worker that comes or goes")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    cli.start_log(args.verbose)
     cli.end_on_signal()
     cli.allow_open_files(descriptors.MAX_OPEN)
     context = sockets.open_context(args.host)

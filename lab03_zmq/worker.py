@@ -85,6 +85,7 @@ class Worker:
         """Return when the server is subscribed to our answers."""
         while not self.subscribed or self.outputs.get(zmq.EVENTS) & zmq.POLLIN:
             self.subscribed = self.outputs.recv()[:1] == b"\x01"
+            cli.log("the server %s", "is there" if self.subscribed else "has gone")
 
     def run(self) -> NoReturn:
         """Answer lines, one after the other."""
@@ -106,7 +107,9 @@ class Worker:
 
     def send(self, answer: str) -> None:
         self.wait_for_server()
-        self.outputs.send(answer.encode("utf-8", "surrogateescape"))
+        data = answer.encode("utf-8", "surrogateescape")
+        cli.log("answer: %s", data)
+        self.outputs.send(data)
 
 
 def parse_args(argv: list[str] | None, usage: str) -> argparse.Namespace:
@@ -114,11 +117,13 @@ def parse_args(argv: list[str] | None, usage: str) -> argparse.Namespace:
     for name in ("worker_inputs", "worker_outputs"):
         parser.add_argument(name, type=cli.parse_port, help="port of the server")
     parser.add_argument("--host", type=cli.parse_host, default="127.0.0.1", help=sockets.HOST_HELP)
+    cli.add_verbose(parser, "each line, and each time that the server comes or goes")
     return parser.parse_args(argv)
 
 
 def main(task: Task, argv: list[str] | None) -> NoReturn:
     args = parse_args(argv, task.usage)
+    cli.start_log(args.verbose)
     cli.end_on_signal()
     context = sockets.open_context(args.host)
     worker = Worker(task, context, args.host, args.worker_inputs, args.worker_outputs)

@@ -27,29 +27,35 @@ MAX_CALLS = 2000  # then RESOURCE_EXHAUSTED
 
 class TextTools(services.TextToolsServicer):
     def reverse(self, request, context: grpc.ServicerContext):
+        cli.log("%s: reverse %s", context.peer, request.text)
         return messages.ReverseReply(message=request.text[::-1])
 
     def split(self, request, context: grpc.ServicerContext):
+        cli.log("%s: split %s", context.peer, request.text)
         if not request.delim:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the delimiter is empty")
         parts = request.text.split(request.delim)
         return messages.SplitReply(number=len(parts), parts=parts)
 
     def isprime(self, requests: Iterable, context: grpc.ServicerContext) -> Iterator:
+        cli.log("%s: isprime begins", context.peer)
         for request in requests:
             verdict = "is prime" if is_prime(request.num) else "is not prime"
             yield messages.IsPrimeReply(text=f"{request.num} {verdict}")
+        cli.log("%s: isprime ends", context.peer)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.parser("Serve text and prime functions over gRPC.", "5555")
     parser.add_argument("port", type=cli.parse_port, help="to listen on; 0 picks a free one")
     parser.add_argument("--host", type=cli.parse_host, default="127.0.0.1", help=cli.HOST_HELP)
+    cli.add_verbose(parser, "each call")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    cli.start_log(args.verbose)
     server = grpc.server(
         ThreadPoolExecutor(MAX_CALLS),
         options=rpc.SERVER_OPTIONS,

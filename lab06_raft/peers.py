@@ -1,5 +1,8 @@
 """The other servers: their channels, and the core's values as messages of raft.proto and back."""
 
+import contextlib
+
+import cli
 import protocol
 import rpc
 from raft import ELECTION_TIMEOUT_RANGE
@@ -45,6 +48,8 @@ class Peer:
     def __init__(self, address: str):
         small = grpc.aio.insecure_channel(address, options=[*SMALL_OPTIONS.items()])
         large = grpc.aio.insecure_channel(address, options=LARGE_OPTIONS)
+        self._address = address
+        self._answers = True  # it did so the last time
         self._small, self._large = services.RaftStub(small), services.RaftStub(large)
 
     def ask(self, request):
@@ -53,26 +58,28 @@ class Peer:
         size = message.ByteSize()
         stub = self._large if size > LARGE else self._small
         if isinstance(request, protocol.RequestVoteRequest):
-            return _answer(stub.RequestVote(message, timeout=VOTE_TIMEOUT), vote_reply)
+            return self._answer(stub.RequestVote(message, timeout=VOTE_TIMEOUT), vote_reply)
         timeout = APPEND_TIMEOUT + size / SLOWEST_LINK
         if isinstance(request, protocol.AppendEntriesRequest):
-            return _answer(stub.AppendEntries(message, timeout=timeout), append_reply)
-        return _answer(stub.InstallSnapshot(message, timeout=timeout), snapshot_reply)
+            return self._answer(stub.AppendEntries(message, timeout=timeout), append_reply)
+        return self._answer(stub.InstallSnapshot(message, timeout=timeout), snapshot_reply)
 
     async def set_value(self, request, timeout: float):
         """Pass a client's SetValRequest on; return the SetValReply, or None."""
         message = messages.SetValRequest(forwarded=True)
         message.MergeFrom(request)
         stub = self._large if message.ByteSize() > LARGE else self._small
-        return await _answer(stub.SetVal(message, timeout=timeout))
+        return await self._answer(stub.SetVal(message, timeout=timeout))
 
-
-async def _answer(call, convert=lambda reply: reply):
-    """Return the reply of a call, or None if there is none."""
-    try:
-        return convert(await call)
-    except grpc.aio.AioRpcError:
-        return None
+    async def _answer(self, call, convert=lambda reply: reply):
+        """Return the reply of a call, or None if there is none."""
+        reply = None
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            reply = convert(await call)
+        if self._answers != (reply is not None):
+            self._answers = reply is not None
+            cli.log("%s %s", self._address, "answers" if self._answers else "does not answer")
+        return reply
 
 
 def to_message(value):

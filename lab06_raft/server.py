@@ -78,6 +78,8 @@ class Printer:
 
     def announce(self, before: View, after: View) -> None:
         self.print(*announcements(before, after))
+        role, term, voted_for = after
+        cli.log("%s, term %d, voted for %s", role.name.lower, term, voted_for)
 
     def close(self) -> None:
         self._lines.put(None)
@@ -152,6 +154,7 @@ class RaftServicer(services.RaftServicer):
 
     async def GetLeader(self, request, context):
         await self._check(context)
+        cli.log("%s: getleader", context.peer)
         self.printer.print("Command from client: getleader")
         leader_id = self.raft.known_leader()
         if leader_id is None:
@@ -163,6 +166,7 @@ class RaftServicer(services.RaftServicer):
         await self._check(context)
         if request.period < 0:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a negative period")
+        cli.log("%s: suspend %d", context.peer, request.period)
         self.printer.print(
             f"Command from client: suspend {request.period}",
             f"Sleeping for {request.period} seconds",
@@ -179,6 +183,7 @@ class RaftServicer(services.RaftServicer):
             reason = "the commands of a session are numbered 1, 2, 3, ..."
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         reply = await self._set(request)
+        cli.log("%s: setval %s: %s", context.peer, request.key, reply.success)
         await self._check(context)
         return reply
 
@@ -233,6 +238,7 @@ class RaftServicer(services.RaftServicer):
 
     async def GetVal(self, request, context):
         await self._check(context)
+        cli.log("%s: getval %s", context.peer, request.key)
         confirmed = bool(self.raft.leadership) and await self.node.waiting.confirm_read()
         await self._check(context)
         value = self.raft.values.get(request.key)
@@ -278,6 +284,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         help="keep term, vote and log there, so that they outlive the process (default: nowhere)",
     )
+    cli.add_verbose(parser, "each command, change of state, and server that is lost or regained")
     args = parser.parse_args(argv)
     path = args.config or find_config()
     try:
@@ -291,6 +298,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    cli.start_log(args.verbose)
     printer = Printer()
     try:
         asyncio.run(serve(args, printer))
