@@ -176,7 +176,9 @@ def unfinished(member: Member) -> str:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.parser("Run a node of a Chord ring.", "127.0.0.1:5000 127.0.0.1:5001")
-    parser.add_argument("registry", type=cli.parse_address, metavar="registry-ip:port")
+    parser.add_argument(
+        "registry", type=cli.parse_address, metavar="registry-ip:port", help="where it listens"
+    )
     parser.add_argument(
         "address", type=cli.parse_address, metavar="ip:port", help="where to listen; port 0: any"
     )

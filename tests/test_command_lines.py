@@ -1,10 +1,12 @@
 """Command lines of every script: what is wrong is one line and exit 2, and --help explains it."""
 
+import argparse
 import json
+import sys
 
 import pytest
 
-from tests.harness import ROOT
+from tests.harness import ROOT, load
 from tests.test_house import OTHERS, SERVERS
 
 SCRIPTS = dict(SERVERS + OTHERS)
@@ -100,6 +102,20 @@ def test_a_bad_configuration_is_one_line_and_exit_2(run, tmp_path):
         [2, "", f"server.py: {number}.conf{complaint}\n"]
         for number, (_, complaint) in enumerate(CONFIGS)
     ]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_describes_every_argument_and_every_default(script, monkeypatch):
+    parsers = []
+    monkeypatch.setattr(
+        argparse.ArgumentParser, "parse_args", lambda self, argv: parsers.append(self) or sys.exit()
+    )
+    module = load(ROOT / script)
+    with pytest.raises(SystemExit):
+        module.parse_args([]) if hasattr(module, "parse_args") else module.worker.parse_args([], "")
+    for action in parsers[0]._actions[1:]:  # the first is --help
+        assert action.help, action
+        assert "(default: " in action.help or action.required, action
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
