@@ -1,7 +1,7 @@
 """Talk to the registry or to any node of a Chord ring: python3 Client.py
 
-Commands: connect <ip:port>, get_info, save <"key"> <text>, remove <key>, find <key>, get <key>,
-help, exit. A key with blanks stands in quotes.
+Commands: connect <ip:port>, get_info, info, keys, save <"key"> <text>, remove <key>, find <key>,
+get <key>, help, exit. A key with blanks stands in quotes.
 """
 
 import cli
@@ -33,6 +33,8 @@ class Client(shell.Shell):
     commands = {
         "connect <ip:port>": "connect 127.0.0.1:5000",
         "get_info": "get_info",
+        "info": "info",
+        "keys": "keys",
         'save <"key"> <text>': 'save "some key" some text',
         "remove <key>": 'remove "some key"',
         "find <key>": 'find "some key"',
@@ -78,7 +80,8 @@ class Client(shell.Shell):
     def disconnect(self) -> None:
         if self.channel:
             self.channel.close()
-        self.channel = self.registry = self.node = None
+        self.address, self.channel = "", None
+        self.registry = self.node = None
 
     def do_get_info(self, text: str) -> None:
         if self.registry:
@@ -92,6 +95,27 @@ class Client(shell.Shell):
             return self.fail("Not connected: connect <ip:port> comes first")
         for node in nodes:
             self.show(cli.printable(f"{node.id}: {node.address}"))
+
+    def do_info(self, text: str) -> None:
+        """Show the place and the number of keys of this node, or of all that the registry names."""
+        if not self.address:
+            return self.fail("Not connected: connect <ip:port> comes first")
+        addresses = [self.address]
+        if self.registry:
+            reply = self.registry.get_chord_info(messages.Empty(), timeout=CALL_TIMEOUT)
+            addresses = [node.address for node in reply.nodes]
+        for address in addresses:
+            try:
+                self.show(cli.printable(place(address)))
+            except grpc.RpcError as error:  # of one; the others may answer
+                self.fail(describe(error, cli.printable(address)))
+
+    def do_keys(self, text: str) -> None:
+        """List the keys that this node owns."""
+        if node := self.need_node():
+            request = messages.Inspection(with_keys=True)
+            for key in node.inspect(request, timeout=CALL_TIMEOUT).keys:
+                self.show(cli.printable(key))
 
     def do_save(self, text: str) -> None:
         key, rest = split_key(text)
@@ -134,6 +158,17 @@ class Client(shell.Shell):
             self.show(cli.printable(f"True, {key} {done} node {reply.node_id}"))
         else:
             self.fail(cli.printable(f"False, {reply.message}"))
+
+
+def place(address: str) -> str:
+    """Ask a node where it stands and how many keys it has; return a line."""
+    with grpc.insecure_channel(address, options=rpc.CHANNEL_OPTIONS) as channel:
+        node = services.NodeServiceStub(channel)
+        state = node.inspect(messages.Inspection(), timeout=CONNECT_TIMEOUT)
+    return (
+        f"{state.id}: {address}, {state.own_keys} keys, {state.replicas} replicas, "
+        f"predecessor {state.predecessor.id}, epoch {state.epoch}"
+    )
 
 
 def split_key(text: str) -> tuple[str, str]:

@@ -22,6 +22,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
+from chord import between, key_id
 from member import Member
 from messages import Kind, Outcome, Status, Unreachable
 from rpc import bind, grpc
@@ -87,6 +88,7 @@ class Servicer(services.NodeServiceServicer):
             reason = f"the owner of {key} cannot be reached, or cannot reach its replicas"
             context.abort(grpc.StatusCode.UNAVAILABLE, reason)
         id, message = outcome.node.id, ""
+        cli.log("%s: %s %s: %s", context.peer, kind.name.lower, key, outcome.success)
         if not outcome.success:
             problem = "is already exist" if kind is Kind.SAVE else "does not exist"
             message = f"{key} {problem} in node {id}"
@@ -99,6 +101,24 @@ class Servicer(services.NodeServiceServicer):
         id, view = self.member.place.id, self.member.place.view
         fingers = view.fingers(id) if id in view.by_id else []
         return messages.FingerTable(id=id, finger_table=[to_message(n) for n in fingers])
+
+    def inspect(self, request, context):
+        """Tell where this node stands and how many keys it has, or also which it owns."""
+        id, view = self.member.place.id, self.member.place.view
+        if id not in view.by_id:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "this node is not in the ring yet")
+        records = self.do(lambda: list(self.member.store.records.values()))
+        predecessor = view.predecessor(id)
+        keys = [record.key for record in records if record.text is not None]
+        own = [key for key in keys if between(key_id(key, view.m), predecessor.id, id)]
+        return messages.NodeState(
+            id=id,
+            predecessor=to_message(predecessor),
+            epoch=view.epoch,
+            own_keys=len(own),
+            replicas=len(keys) - len(own),
+            keys=sorted(own) if request.with_keys else (),
+        )
 
     # --- for nodes ---
 
@@ -188,6 +208,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="ip:port",
         help="where others reach this node (default: where it listens); port 0: the port it has",
     )
+    cli.add_verbose(parser, "each command, and each call to another node that fails")
     args = parser.parse_args(argv)
     host, port = args.announce = args.announce or args.address
     if is_wildcard(host):
@@ -208,6 +229,7 @@ def is_wildcard(host: str) -> bool:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    cli.start_log(args.verbose)
     host, port = args.address
     server = new_server()
     try:

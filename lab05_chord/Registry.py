@@ -44,6 +44,7 @@ class Servicer(services.RegistryServiceServicer):
         reply = await self.membership.register(registration)
         if reply.view and not registration.prepare:
             cli.say(assigned(reply.id, reply.view))
+            cli.log("node %d joins, epoch %d", reply.id, reply.view.epoch)
         return reply
 
     @receiver
@@ -51,6 +52,7 @@ class Servicer(services.RegistryServiceServicer):
         """Let a node go."""
         reply = self.threads.do(self.membership.deregister, departure)
         cli.say(reply.message, "stderr")
+        cli.log("node %d asks to leave: %s", departure.id, reply.message)
         return reply
 
     @receiver
@@ -77,6 +79,7 @@ def drop_the_silent(threads: Threads, membership: Membership) -> None:
     """Let the registry notice that time passes."""
     while True:
         for node in threads.do(membership.tick):
+            cli.log("node %d is dropped", node.id)
             cli.say(
                 f"node {node.id} at {cli.printable(node.address)} is silent, it is out", "stderr"
             )
@@ -94,11 +97,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "address", type=parse_endpoint, metavar="ip:port", help="where to listen; port 0: any"
     )
     parser.add_argument("m", type=parse_m, help=f"number of bits of an id, 1 to {LARGEST_M}")
+    cli.add_verbose(parser, "each node that joins, leaves or is dropped")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    cli.start_log(args.verbose)
     host, port = args.address
     server = new_server()
     try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
 import chord
+import cli
 import messages as values
 from rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, compile_proto, grpc
 
@@ -184,6 +185,7 @@ class Threads:
         try:
             reply = getattr(stub, method)(message, timeout=timeout)
         except grpc.RpcError as error:
+            cli.log("%s: %s fails: %s", address, method, error.code().name)
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 self.channels.replace_silent(channel)
             refused = "refused" in (error.details() or "").lower()

@@ -559,3 +559,33 @@ def test_a_ring_whose_lines_have_no_reader_serves_all_the_same(spawn, rpc, tmp_p
     for script in (ring.registry, *ring.nodes[1:]):
         script.interrupt()
         assert script.wait(5) == 0
+
+
+def test_info_and_keys_tell_what_each_node_has(spawn):
+    registry = spawn("lab05_chord/Registry.py", "127.0.0.1:0", 5)
+    address = f"127.0.0.1:{registry.port()}"
+    ports = [free_port() for _ in range(4)]
+    nodes = []
+    for port in ports:  # with the ids 24, 26, 2 and 16
+        nodes.append(spawn("lab05_chord/Node.py", address, f"127.0.0.1:{port}"))
+        nodes[-1].expect("assigned")
+    client = spawn("lab05_chord/Client.py")
+    for line in ("info", "keys", f"connect 127.0.0.1:{ports[1]}"):
+        client.send(line)
+    for key in ("Kazan", "Moscow", "Minsk", "gone"):  # on the nodes 24, 26 and 16
+        client.send(f"save {key} text")
+    for line in ("remove gone", "keys", "info", f"connect {address}", "info", "keys"):
+        client.send(line)
+    client.expect("Not connected: connect <ip:port> comes first\nNot connected to a node: ")
+    client.expect("^True, gone is removed .*\nMoscow\n26: ")
+    client.expect("Connected to Registry\n")
+    lines = []
+    for id, port, predecessor in zip((24, 26, 2, 16), ports, (16, 24, 26, 2), strict=True):
+        place = rf"^{id}: 127.0.0.1:{port}, (\d) keys, (\d) replicas, predecessor {predecessor}, "
+        lines.append(client.expect(place + r"epoch 4$"))
+    assert [int(line[1]) for line in lines] == [1, 1, 0, 1]
+    assert sum(int(line[2]) for line in lines) == 6  # two of each key
+    client.expect("Not connected to a node: ")
+    nodes[2].kill()
+    client.send("info")
+    client.expect(f"^127.0.0.1:{ports[2]} is unavailable\n16: ")

@@ -118,3 +118,22 @@ def test_a_stderr_that_is_full_or_gone_stops_no_server(spawn, options):
     assert client.wait(60) == 0
     server.interrupt()
     assert server.wait() == 0
+
+
+def test_lab_5_tells_of_nodes_and_commands(spawn):
+    registry = spawn("lab05_chord/Registry.py", "127.0.0.1:0", 5, "--verbose")
+    address = f"127.0.0.1:{registry.port()}"
+    nodes = [free_port(), free_port()]
+    first = spawn("lab05_chord/Node.py", address, f"127.0.0.1:{nodes[0]}", "--verbose")
+    first.expect("assigned")
+    second = spawn("lab05_chord/Node.py", address, f"127.0.0.1:{nodes[1]}", "--verbose")
+    second.expect("assigned")
+    registry.expect_err(f"^{STAMP}node 24 joins, epoch 1$")
+    registry.expect_err(f"^{STAMP}node 26 joins, epoch 2$")
+    commands = (f"connect 127.0.0.1:{nodes[0]}", "save key text", "find key", "find none")
+    spawn("lab05_chord/Client.py", *(f"-c{each}" for each in commands)).wait()
+    for told in ("save key: True", "find key: True", "find none: False"):
+        first.expect_err(rf"^{STAMP}\S+: {told}$")
+    second.interrupt()
+    assert second.wait() == 0
+    registry.expect_err(rf"^{STAMP}node 26 asks to leave: node 26 has left$")
