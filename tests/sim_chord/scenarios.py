@@ -130,10 +130,15 @@ def kill_registry(world):
 
 
 def cut(world):
-    """Lose what a process of the ring sends to the others, or what it is sent, or both."""
+    """Lose what a process of the ring sends to the others, or what it is sent, or both.
+
+    Not all of what the registry is sent: it would drop all nodes, which no ring is to bear.
+    """
     processes = [world.registry, *world.nodes(paused=True)]
     if len(processes) > 4:
         chosen, *others = world.random.sample(processes, world.random.choice([2, len(processes)]))
+        if chosen is world.registry:
+            others = others[: chord.REPLICAS]
         pairs = [(chosen.address, other.address) for other in others]
         back = [pair[::-1] for pair in pairs]
         pairs = world.random.choice([pairs, back, pairs + back])
