@@ -12,7 +12,6 @@ if __name__ == "__main__":
 
 import argparse
 import random
-import signal
 import sys
 import threading
 import time
@@ -117,8 +116,8 @@ def main(argv: list[str] | None = None) -> int:
     server.start()
     threading.Thread(target=drop_the_silent, args=(threads, membership), daemon=True).start()
     cli.say(f"Registry listens on {cli.join_address(host, port)}")
-    signal.sigwait(cli.STOP_SIGNALS)
-    server.stop(grace=None)
+    cli.end_on_signal()
+    server.wait_for_termination()
     return 0
 
 
