@@ -62,7 +62,7 @@ class Connection:
 
     def answer_next(self, pause: Pause = lambda: None) -> None:
         """Answer one token, however long it takes; see is_prime for `pause`."""
-        cli.log("%s asks for %s", self.address.__repr__, self.tokens[0])
+        cli.log("%s asks for %s", self.address, self.tokens[0])
         self.output += reply_to(self.tokens[0], pause)
         self.tokens.popleft()
 
@@ -83,7 +83,7 @@ class Connection:
     def close(self) -> None:
         self.sock.close()
         cli.say(f"{self.address} disconnected")
-        cli.log("%s disconnected", self.address.__repr__)
+        cli.log("%s disconnected", self.address)
 
 
 def split(text: bytes) -> tuple[list[bytes], bytes]:

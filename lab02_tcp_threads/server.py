@@ -161,7 +161,7 @@ def serve(listener: socket.socket, queue, wake: socket.socket) -> None:
                 time.sleep(ACCEPT_PAUSE)
                 continue
             cli.say(f"{address[:2]} connected")
-            cli.log("%s connected", address[:2].__repr__)
+            cli.log("%s connected", address[:2])
             queue.put((sock.detach(), address[:2]))
 
 
