@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
+# Programs that start hundreds of times are not to be compiled each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: venv demo ring cluster test test-short test-lossy lint sim sim-chord soak bench bench-peers grade zoo clean
 
 # After it, and `. .venv/bin/activate`, the scripts run as the README has them.
