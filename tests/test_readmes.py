@@ -11,6 +11,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ VARIABLE = [
     (re.escape("('127\\.0\\.0\\.1',") + r"\\ \d+", r"('127\.0\.0\.1',\\ \\d+"),
     (r"\d+\\\.\d+(?=\\ (?:s|MB/s))", r"[\\d.]+"),
     (r"\\\.\\\.\\\.", ".*"),
+    (r"^\d\\ 127\\\.0\\\.0\\\.1:\d+$", r"\\d 127\\.0\\.0\\.1:\\d+"),  # the leader of a cluster
 ]
 
 
@@ -74,17 +76,9 @@ def play(session: list[list[str]], spawn, folder: Path) -> None:
         started.append(spawn(*start(lines[0], folder), cwd=folder))
         started[-1].expect(f"^{pattern(lines[1:2])}")
     if "lab06" in folder.name:
-        wait_until(lambda: any("I am a leader" in server.out for server in started))
-    client = spawn(*start(last[0], folder), cwd=folder)
-    for count, line in enumerate(last):
-        if line.startswith("> "):
-            shown = pattern(last[1:count])
-            wait_until(lambda shown=shown: re.match(shown, client.out), client.transcript())
-            client.send(line[2:])
-    assert client.wait() == 0
-    assert re.fullmatch(pattern(last), client.out), client.transcript()
-    if "lab06" in folder.name:
+        undisturbed(started, lambda: play_client(last, spawn, folder))
         return no_others_are_shown(earlier, started)
+    play_client(last, spawn, folder)
     for lines, process in zip(earlier, started, strict=True):
         expected = pattern(lines)
         if any(line.startswith("^C") for line in lines):
@@ -93,6 +87,34 @@ def play(session: list[list[str]], spawn, folder: Path) -> None:
             process.interrupt()
             assert process.wait() == 0
         wait_until(lambda p=process, e=expected: re.fullmatch(e, p.out), process.transcript())
+
+
+def play_client(lines: list[str], spawn, folder: Path) -> None:
+    """Play the last terminal, which is the client's."""
+    client = spawn(*start(lines[0], folder), cwd=folder)
+    for count, line in enumerate(lines):
+        if line.startswith("> "):
+            shown = pattern(lines[1:count])
+            wait_until(lambda shown=shown: re.match(shown, client.out), client.transcript())
+            client.send(line[2:])
+    assert client.wait() == 0
+    assert re.fullmatch(pattern(lines), client.out), client.transcript()
+
+
+def undisturbed(servers: list, scene: Callable[[], None]) -> None:
+    """Play a scene with a leader, again if there was an election, as on a busy machine."""
+
+    def elections() -> int:
+        return sum(server.out.count("I am a candidate") for server in servers)
+
+    while True:
+        wait_until(lambda: any("I am a leader" in server.out for server in servers))
+        before = elections()
+        try:
+            return scene()
+        except AssertionError:
+            if elections() == before:
+                raise
 
 
 def no_others_are_shown(terminals: list[list[str]], servers: list) -> None:

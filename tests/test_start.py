@@ -140,5 +140,6 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(spawn, arguments, reason):
     ],
 )
 def test_make_starts_it(target, command):
-    made = subprocess.run(["make", "-n", *target], cwd=ROOT, capture_output=True, text=True)
+    command_line = ["make", "--no-print-directory", "-n", *target]
+    made = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0 and made.stdout.rstrip().endswith(command)

@@ -37,6 +37,9 @@ class Line:
 class Context:
     """What a method sees of its call."""
 
+    def peer(self) -> str:
+        return "simulated"
+
     async def abort(self, code, details="") -> None:
         raise grpc.aio.AbortError(code, details)
 
