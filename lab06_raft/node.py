@@ -17,7 +17,7 @@ from protocol import AppendEntriesReply, Call, RequestVoteReply, RequestVoteRequ
 from raft import HEARTBEAT_INTERVAL, Raft, Role
 from waiting import Waiting
 
-STALL_TIME = 0.02  # s: woken so late, this process was not running, and messages wait to be read
+STALL_TIMEOUT = 0.02  # s: woken so late, this process was not running, and messages wait to be read
 MAX_TERM_STEP = 2**32  # more elections than any server can have missed
 
 
@@ -172,7 +172,7 @@ class Node:
         lets them be read first. A leader sends its own at once.
         """
         now = self.loop.time()
-        if now - self._timer.when() > STALL_TIME and self._excused != self.raft.deadline:
+        if now - self._timer.when() > STALL_TIMEOUT and self._excused != self.raft.deadline:
             self._excused = self.raft.deadline
             self._not_before = now + HEARTBEAT_INTERVAL
         self._timer = None
