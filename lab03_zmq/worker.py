@@ -25,6 +25,20 @@ ALONE = 1000  # ms until it is worth telling that the server is not there
 MAX_BACKLOG = 1000  # lines to be answered; further ones are told that the worker is busy
 
 
+def met_another_kind(monitor: zmq.Socket) -> bool:
+    """Tell whether one of several handshakes has failed because of the other socket's kind.
+
+    In some of them the other side may close the connection first: NO_DETAIL, as if it had gone.
+    """
+    before = None
+    while monitor.poll(0):
+        event = recv_monitor_message(monitor)["event"]
+        if event == zmq.EVENT_DISCONNECTED and before != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            return True
+        before = event
+    return False
+
+
 class Task(NamedTuple):
     """What a worker does.
 
@@ -69,7 +83,7 @@ class Worker:
         monitor = self.outputs.get_monitor_socket(sockets.HANDSHAKE_FAILURES)
         self.outputs.connect(f"tcp://{self.outputs_address}")
         if not self.outputs.poll(ALONE):
-            if monitor.poll(0) and recv_monitor_message(monitor)["event"] == zmq.EVENT_DISCONNECTED:
+            if met_another_kind(monitor):
                 cli.complain(sockets.not_the_port(self.outputs_address, "worker_outputs"))
             else:
                 cli.complain(f"waiting for a server at {self.outputs_address}")
