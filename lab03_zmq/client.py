@@ -73,9 +73,7 @@ class Answers(threading.Thread):
             self.connections += 1
             self.connected.set()
         elif event == zmq.EVENT_DISCONNECTED:
-            self.refused = (
-                not self.connected.is_set() and self.latest != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-            )
+            self.refused = not self.connected.is_set() and sockets.is_refusal(self.latest, event)
             self.connected.clear()
         self.latest = event
 

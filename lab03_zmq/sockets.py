@@ -27,9 +27,16 @@ OPTIONS = {
     zmq.LINGER: 0,
 }
 
-# A socket of another kind ends the connection in the handshake: DISCONNECTED comes alone. NO_DETAIL
-# comes before it when the other side was silent or has gone.
 HANDSHAKE_FAILURES = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+
+
+def is_refusal(before: int | None, event: int) -> bool:
+    """Tell whether an event, with the one before, means that a socket of another kind is there.
+
+    It ends the connection in the handshake: DISCONNECTED comes alone. NO_DETAIL comes before it
+    when the other side was silent, has gone, or was the first to refuse.
+    """
+    return event == zmq.EVENT_DISCONNECTED and before != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 
 def open_context(host: str) -> zmq.Context:

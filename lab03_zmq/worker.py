@@ -26,14 +26,11 @@ MAX_BACKLOG = 1000  # lines to be answered; further ones are told that the worke
 
 
 def met_another_kind(monitor: zmq.Socket) -> bool:
-    """Tell whether one of several handshakes has failed because of the other socket's kind.
-
-    In some of them the other side may close the connection first: NO_DETAIL, as if it had gone.
-    """
+    """Tell whether one of several handshakes has failed because of the other socket's kind."""
     before = None
     while monitor.poll(0):
         event = recv_monitor_message(monitor)["event"]
-        if event == zmq.EVENT_DISCONNECTED and before != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        if sockets.is_refusal(before, event):
             return True
         before = event
     return False
