@@ -22,7 +22,6 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from chord import between, key_id
 from member import Member
 from messages import Kind, Outcome, Status, Unreachable
 from rpc import bind, grpc
@@ -107,16 +106,16 @@ class Servicer(services.NodeServiceServicer):
         id, view = self.member.place.id, self.member.place.view
         if id not in view.by_id:
             context.abort(grpc.StatusCode.UNAVAILABLE, "this node is not in the ring yet")
-        records = self.do(lambda: list(self.member.store.records.values()))
-        predecessor = view.predecessor(id)
-        keys = [record.key for record in records if record.text is not None]
-        own = [key for key in keys if between(key_id(key, view.m), predecessor.id, id)]
+        predecessor, store = view.predecessor(id), self.member.store
+        records, owned = self.do(lambda: (dict(store.records), store.on(predecessor.id, id)))
+        own = [key for key, record in owned.items() if record.text is not None]
+        count = sum(record.text is not None for record in records.values())
         return messages.NodeState(
             id=id,
             predecessor=to_message(predecessor),
             epoch=view.epoch,
             own_keys=len(own),
-            replicas=len(keys) - len(own),
+            replicas=count - len(own),
             keys=sorted(own) if request.with_keys else (),
         )
 
