@@ -8,6 +8,42 @@ rpc = load(ROOT / "lab06_raft/rpc.py")
 messages, services = rpc.compile_proto("raft.proto")
 
 
+def states_of(servers: list) -> list[tuple[str, int]]:
+    """Return what each server has last said that it is: ("leader", 3)."""
+    found = []
+    for server in servers:
+        said = [line.split() for line in server.lines if line.startswith("I am a ")]
+        found.append((said[-1][3].rstrip("."), int(said[-1][5])) if said else ("", -1))
+    return found
+
+
+def wait_for_followers(servers: list) -> None:
+    """Wait for a leader that all the others follow."""
+
+    def followed():
+        states = sorted(states_of(servers))
+        expected = [("follower", states[0][1])] * (len(states) - 1)
+        return states == [*expected, ("leader", states[0][1])]
+
+    wait_until(followed, "one leader and its followers")
+
+
+def settled(servers: list, scene: Callable[[], None]) -> None:
+    """Play a scene that needs one leader throughout, again if there was an election.
+
+    On a busy machine a leader may be held up for longer than the others' timers run.
+    """
+    for _ in range(10):
+        wait_for_followers(servers)
+        before = states_of(servers)
+        try:
+            return scene()
+        except AssertionError:
+            if states_of(servers) == before:
+                raise
+    raise Failure("an election came between each time")
+
+
 class Cluster:
     """Servers 0 to n-1, each started in a folder with a config.conf of its own.
 
@@ -54,11 +90,7 @@ class Cluster:
 
     def states(self) -> list[tuple[str, int]]:
         """Return what each server has last said that it is: ("leader", 3)."""
-        found = []
-        for server in self.servers:
-            said = [line.split() for line in server.lines if line.startswith("I am a ")]
-            found.append((said[-1][3].rstrip("."), int(said[-1][5])) if said else ("", -1))
-        return found
+        return states_of(self.servers)
 
     def leader(self, besides: int | None = None, timeout=20.0) -> int:
         """Wait for a leader of the latest term; return its number."""
@@ -75,29 +107,12 @@ class Cluster:
 
     def followers(self) -> list[int]:
         """Wait for a leader that all the others follow; return the others."""
-
-        def followed():
-            states = sorted(self.states())
-            expected = [("follower", states[0][1])] * (len(states) - 1)
-            return states == [*expected, ("leader", states[0][1])]
-
-        wait_until(followed, "one leader and its followers")
+        wait_for_followers(self.servers)
         return [n for n, (role, _) in enumerate(self.states()) if role == "follower"]
 
     def settled(self, scene: Callable[[], None]) -> None:
-        """Play a scene that needs one leader throughout, again if there was an election.
-
-        On a busy machine a leader may be held up for longer than the others' timers run.
-        """
-        for _ in range(10):
-            self.followers()
-            before = self.states()
-            try:
-                return scene()
-            except AssertionError:
-                if self.states() == before:
-                    raise
-        raise Failure("an election came between each time")
+        """Play a scene that needs one leader throughout, again if there was an election."""
+        settled(self.servers, scene)
 
     # RPCs; None is for "no answer", which leaves the outcome open
 

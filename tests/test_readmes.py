@@ -11,12 +11,12 @@ import shlex
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.harness import LABS, ROOT, free_port, load, wait_until
+from tests.lab06_cluster import settled
 
 READMES = sorted([ROOT / "README.md", *ROOT.glob("CONTRIBUTING.md"), *ROOT.glob("lab0*/README.md"),
                   *ROOT.glob("tests/README.md"), *ROOT.glob("tests/*/README.md")])  # fmt: skip
@@ -76,7 +76,7 @@ def play(session: list[list[str]], spawn, folder: Path) -> None:
         started.append(spawn(*start(lines[0], folder), cwd=folder))
         started[-1].expect(f"^{pattern(lines[1:2])}")
     if "lab06" in folder.name:
-        undisturbed(started, lambda: play_client(last, spawn, folder))
+        settled(started, lambda: play_client(last, spawn, folder))
         return no_others_are_shown(earlier, started)
     play_client(last, spawn, folder)
     for lines, process in zip(earlier, started, strict=True):
@@ -99,22 +99,6 @@ def play_client(lines: list[str], spawn, folder: Path) -> None:
             client.send(line[2:])
     assert client.wait() == 0
     assert re.fullmatch(pattern(lines), client.out), client.transcript()
-
-
-def undisturbed(servers: list, scene: Callable[[], None]) -> None:
-    """Play a scene with a leader, again if there was an election, as on a busy machine."""
-
-    def elections() -> int:
-        return sum(server.out.count("I am a candidate") for server in servers)
-
-    while True:
-        wait_until(lambda: any("I am a leader" in server.out for server in servers))
-        before = elections()
-        try:
-            return scene()
-        except AssertionError:
-            if elections() == before:
-                raise
 
 
 def no_others_are_shown(terminals: list[list[str]], servers: list) -> None:
