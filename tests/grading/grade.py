@@ -90,7 +90,7 @@ def grade(name: str, path: Path, options: Options) -> list[LabResult]:
     """Grade a submission; return a result for each lab that was asked for."""
     with tempfile.TemporaryDirectory(prefix="unpacked-") as unpacked:
         top = finding.unpack(path, Path(unpacked))
-        mapped = {lab: where for (who, lab), where in options.mapped.items() if who == name}
+        mapped = {lab: where for (owner, lab), where in options.mapped.items() if owner == name}
         found = finding.find(top.resolve(), mapped)
         return [grade_lab(lab, found.get(lab), top.resolve(), options) for lab in options.labs]
 

@@ -204,7 +204,7 @@ def keys_of_one_id_do_not_collide(scene: Scene) -> None:
     ring.check_found(keys)
 
 
-def full_ring_takes_nobody(scene: Scene) -> None:
+def full_ring_takes_no_node(scene: Scene) -> None:
     ring = Ring(scene, 2, m=1)
     check(sorted(ring.ids.values()) == [0, 1], "the ids 0 and 1 for m=1", repr(ring.ids))
     number = FIRST_NODE_PORT + 2

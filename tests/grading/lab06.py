@@ -142,7 +142,7 @@ def new_leader_after_a_death(scene: Scene) -> None:
     cluster.leader(others, above=term)
 
 
-def minority_elects_nobody(scene: Scene) -> None:
+def minority_elects_no_leader(scene: Scene) -> None:
     cluster = Cluster(scene, 3)
     cluster.leader()
     time.sleep(0.5)

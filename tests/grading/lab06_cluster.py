@@ -173,8 +173,8 @@ class Peers:
         """Return (time, term) of the calls of this kind so far."""
         return [
             (at, values[0])
-            for at, what, who, values in list(self.asked)
-            if what == kind and at >= since and peer in (None, who)
+            for at, what, asked, values in list(self.asked)
+            if what == kind and at >= since and peer in (None, asked)
         ]
 
 
@@ -215,25 +215,25 @@ class Lone:
         """Be the leader of this term; return the term."""
         return self._until_taken("append", term, leader, lambda asked, reply: reply[0] == asked)
 
-    def _until_taken(self, kind: str, term: int, who: int, taken) -> int:
+    def _until_taken(self, kind: str, term: int, sender: int, taken) -> int:
         """Make a call, each time for a higher term, until it has the reply that it should have."""
         seen = ""
         for step, self.log in enumerate(LOGS):
             try:
-                reply = self._call(kind, term + step, who)
+                reply = self._call(kind, term + step, sender)
                 seen = f"{reply[0]}, {reply[1]}"
             except Loss as loss:
                 seen, reply = seen or loss.seen, None
             if reply and taken(term + step, reply):
                 return term + step
         wanted = f"{term}, True" if kind == "vote" else f"the term {term}"
-        raise Loss(f"{NAMES[kind]}({term}, {who}) returns {wanted}", seen)
+        raise Loss(f"{NAMES[kind]}({term}, {sender}) returns {wanted}", seen)
 
-    def _call(self, kind: str, term: int, who: int) -> tuple[int, bool]:
-        name = f"{NAMES[kind]}({term}, {who})"
+    def _call(self, kind: str, term: int, sender: int) -> tuple[int, bool]:
+        name = f"{NAMES[kind]}({term}, {sender})"
         try:
             method = described(self.scene, kind)
-            values = self.caller.call(method, term, who, *self.log, timeout=3)
+            values = self.caller.call(method, term, sender, *self.log, timeout=3)
         except grpc.RpcError as error:
             seen = f"{error.code().name}\n{self.server.tail()}"
             raise Loss(f"an answer to {name}", seen) from None

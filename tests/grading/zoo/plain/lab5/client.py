@@ -31,7 +31,7 @@ def run(line):
     if command == "connect":
         connect(rest)
     elif command == "get_info" and role and role.name == "Registry":
-        show_peers(stub.Everybody(pb.Nothing()).peers)
+        show_peers(stub.AllPeers(pb.Nothing()).peers)
     elif command == "get_info" and role:
         print("Node id:", role.id)
         print("Finger table:")

@@ -38,7 +38,7 @@ class Node(rpc.NodeApiServicer):
         return k > a or k <= b
 
     def next_peer(self, k):
-        """Who is to be asked for k: None if that is this node."""
+        """The node to ask for k: None if that is this one."""
         with self.lock:
             if not self.fingers or self.between(k, self.predecessor.id, self.me.id):
                 return None

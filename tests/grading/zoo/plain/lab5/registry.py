@@ -54,7 +54,7 @@ class Registry(rpc.RegistryApiServicer):
                 predecessor=self.peer(predecessor), fingers=[self.peer(f) for f in fingers]
             )
 
-    def Everybody(self, request, context):
+    def AllPeers(self, request, context):
         with self.lock:
             return pb.Peers(peers=[self.peer(i) for i in self.nodes])
 
