@@ -447,7 +447,8 @@ def test_no_generated_stub_is_kept():
 
 
 @pytest.mark.parametrize(
-    "name, labs", [("primes.py", 3), ("rpc.py", 3), ("shell.py", 4), ("cli.py", 6)]
+    "name, labs",
+    [("primes.py", 3), ("rpc.py", 3), ("shell.py", 4), ("cli.py", 6), ("web.py", 2)],
 )
 def test_files_that_stand_in_several_labs_are_identical(name, labs):
     copies = list(ROOT.glob(f"lab0*/{name}"))
