@@ -139,6 +139,13 @@ def test_every_planted_bug_has_its_place_and_its_test(tmp_path):
     assert all(sum(bug["lab"] == lab for bug in bugs) >= 10 for lab in finding.LABS)
 
 
+def test_every_habit_has_its_place_and_its_tests(tmp_path):
+    tests = {(test.lab, test.test) for test in grade.read_rubric(grade.HERE / "rubric.json")}
+    for number, habit in enumerate(zoo.read_habits(finding.LABS)):
+        zoo.plant(habit, tmp_path / str(number))
+        assert {(habit["lab"], test) for test in habit["tests"]} <= tests, habit
+
+
 def test_control_characters_of_a_stranger_are_shown_not_obeyed():
     assert reports.plain("a\x1b[31mb\r\n\x07") == "a\\x1b[31mb\\x0d\n\\x07"
 

@@ -16,6 +16,7 @@ PORT = 5555
 TWELVE_TIME = 120.0  # s for twelve numbers; dividing by every smaller one takes a second each
 LEAST_TIME = 10.0  # s
 STOP_TIME = 5.0  # s
+ADDRESS = re.compile(r"\('[^']*', \d+\)|(?:\d+\.){3}\d+(?::\d+)?|localhost(?::\d+)?")
 
 
 def start_server(scene: Scene) -> Program:
@@ -62,21 +63,35 @@ def gate(scene: Scene) -> None:
     start_server(scene)
     client = start_client(scene)
     check(client.ends(TWELVE_TIME), "the client ends when all numbers are answered", client.tail())
-    check(re.search(r"prime|true|1", client.out, re.I), "the client prints results", client.tail())
+    check(is_served(client), "the client prints results", client.tail())
+
+
+def results(output: str) -> list[bool | None]:
+    """Return the client's verdicts on the twelve numbers, in whatever form it prints them."""
+    found = primes.verdicts(output, primes.TWELVE)
+    if any(verdict is not None for verdict in found):
+        return found
+    text = ADDRESS.sub("", output)
+    lines = [v for line in text.splitlines() if (v := primes.verdict(line)) is not None]
+    tokens = [t.lower() in ("true", "1") for t in re.findall(r"\b(true|false|0|1)\b", text, re.I)]
+    found = max(lines, tokens, key=len)  # a list of them may stand in one line
+    return found[-12:] if len(found) >= 12 else [None] * 12
+
+
+def is_served(client: Program) -> bool:
+    """Tell whether the client has printed most results: what it lacks costs another test."""
+    return results(client.out).count(None) < 6
 
 
 def client_prints_all_results(scene: Scene) -> None:
     server = start_server(scene)
     client = start_client(scene)
     output = finish(client)
-    found = primes.verdicts(output, primes.TWELVE)
-    if not any(verdict is not None for verdict in found):  # perhaps a list: that prints them, too
-        tokens = re.findall(r"\b(true|false|0|1)\b", output, re.I)
-        found = [token.lower() in ("true", "1") for token in tokens[-12:]]
+    found = results(output)
     wanted = [primes.is_prime(number) for number in primes.TWELVE]
-    wrong = [n for n, x, y in zip(primes.TWELVE, found, wanted, strict=False) if x != y]
+    wrong = [n for n, x, y in zip(primes.TWELVE, found, wanted, strict=True) if x != y]
     check(
-        len(found) == 12 and not wrong,
+        not wrong,
         "the right result for each of the twelve numbers",
         f"wrong or missing for {wrong or 'all'}\n{client.tail()}\n{server.tail()}",
     )
@@ -180,9 +195,7 @@ def two_clients_at_the_same_time(scene: Scene) -> None:
         time.sleep(0.3)
         client = start_client(scene)
         check(
-            client.ends(twelve_time(scene))
-            and primes.verdicts(client.out, primes.TWELVE).count(None) < 12
-            or "1" in client.out,
+            client.ends(twelve_time(scene)) and is_served(client),
             "a second client is served while the first is connected",
             f"{client.tail()}\n{server.tail()}",
         )
@@ -195,9 +208,9 @@ def two_working_clients(scene: Scene) -> None:
         check(
             client.ends(twelve_time(scene)), "both clients end", f"{client.tail()}\n{server.tail()}"
         )
-    first, second = (re.sub(r"\('.*?', \d+\)", "", client.out) for client in clients)
+    first, second = (results(client.out) for client in clients)
     check(
-        first == second and primes.verdict(first) is not None or "1" in first,
+        first == second and is_served(clients[0]),
         "two clients at the same time get the same results",
         "\n".join(client.tail() for client in clients),
     )
@@ -211,7 +224,7 @@ def workers_go_on_to_the_next_client(scene: Scene) -> None:
             time.sleep(0.02)
     client = start_client(scene)
     check(
-        client.ends(twelve_time(scene)) and re.search(r"prime|true|1", client.out, re.I),
+        client.ends(twelve_time(scene)) and is_served(client),
         "the next client is served",
         f"{client.tail()}\n{server.tail()}",
     )

@@ -174,15 +174,26 @@ def keys_move_from_a_node_that_leaves(scene: Scene) -> None:
 
 def finger_tables_follow_a_leave(scene: Scene) -> None:
     ring = Ring(scene, 6)
-    ring.leave(list(ring.ids)[2])
+    before = {port: table(ring, port) for port in ring.ids}
+    right = [port for port in ring.ids if before[port] == right_table(ring, port)]
+    gone = list(ring.ids)[2]
+    gone_id = ring.ids[gone]
+    ring.leave(gone)
     for port, node_id in ring.ids.items():
-        shown = {i for i, _ in ring.info(port)} - {node_id}
-        wanted = set(fingers(node_id, ring.ids.values(), M))
-        check(
-            shown == wanted,
-            f"the finger table of node {node_id}: {wanted}",
-            f"{shown}\n{ring.client.tail()}",
-        )
+        shown, wanted = table(ring, port), right_table(ring, port)
+        # A table that was wrong before costs another test.
+        fine = shown == wanted if port in right else gone_id not in shown
+        expected = f"the finger table of node {node_id}: {wanted}"
+        check(fine, expected, f"{shown}\n{ring.client.tail()}")
+
+
+def table(ring: Ring, port: int) -> set[int]:
+    """Return the ids in the finger table that a node shows."""
+    return {i for i, _ in ring.info(port)} - {ring.ids[port]}
+
+
+def right_table(ring: Ring, port: int) -> set[int]:
+    return set(fingers(ring.ids[port], ring.ids.values(), ring.m))
 
 
 def ring_of_one_works(scene: Scene) -> None:

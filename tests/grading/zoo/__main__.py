@@ -1,8 +1,9 @@
 """Check the grader itself: python -m tests.grading.zoo [LAB ...] [--repeat N] [--bugs]
 
 Our labs and the plain implementations have all points; each planted bug costs the points of the
-test that is named with it. A bug is a few short edits (old text, new text) of a plain program:
-these stay as they are, while our own programs go on changing.
+test that is named with it; each habit, which is right but not ours, costs none of the tests named.
+Bugs and habits are a few short edits (old text, new text) of a plain program: these stay as they
+are, while our own programs go on changing.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from tests.grading import finding, reports
 from tests.grading.grade import GATE, HERE, Options, attempt, grade_lab
 from tests.grading.sandbox import ROOT
 
+GOOD = "passed", "unsteady"
 PLAIN = HERE / "zoo" / "plain"
 OURS = {
     1: "lab01_udp",
@@ -30,14 +32,14 @@ OURS = {
 
 
 def plant(bug: dict, folder: Path) -> Path:
-    """Return a copy of the plain lab with a bug; raise ValueError if an edit does not fit."""
+    """Return a copy of the plain lab with a bug or habit; raise ValueError if an edit is amiss."""
     target = folder / f"lab{bug['lab']}"
     shutil.copytree(PLAIN / f"lab{bug['lab']}", target)
     for edit in bug["edits"]:
         path = target / edit["file"]
         text = path.read_text()
         if text.count(edit["old"]) != 1:
-            raise ValueError(f"{bug['bug']}: {edit['old']!r} is not once in {edit['file']}")
+            raise ValueError(f"{bug}: {edit['old']!r} is not once in {edit['file']}")
         path.write_text(text.replace(edit["old"], edit["new"]))
     return target
 
@@ -46,6 +48,23 @@ def read_bugs(labs: Iterable[int]) -> list[dict]:
     """Return the planted bugs of these labs."""
     bugs = json.loads((HERE / "zoo" / "bugs.json").read_text())
     return [bug for bug in bugs if bug["lab"] in labs]
+
+
+def read_habits(labs: Iterable[int]) -> list[dict]:
+    """Return the habits of these labs: ways of students that are right, but not ours."""
+    habits = json.loads((HERE / "zoo" / "habits.json").read_text())
+    return [habit for habit in habits if habit["lab"] in labs]
+
+
+def is_accepted(habit: dict) -> tuple[bool, str]:
+    """Return whether the gate and the named tests pass with a habit, and a line that says so."""
+    options = Options([habit["lab"]], hidden=[str(ROOT)])
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+        found = finding.find(plant(habit, Path(folder)))[habit["lab"]]
+        answers = {test: attempt(found, test, options) for test in (GATE, *habit["tests"])}
+    lost = {test: a["seen"] for test, a in answers.items() if a["status"] not in GOOD}
+    line = f"lab {habit['lab']}: {habit['habit']}: {len(answers) - len(lost)} tests passed"
+    return not lost, "\n".join([line, *(f"{test}: {seen}" for test, seen in lost.items())])
 
 
 def is_found(bug: dict) -> tuple[bool, str]:
@@ -73,6 +92,7 @@ def check(labs: list[int], repeat: int, jobs: int, bugs: bool) -> Iterator[tuple
     """Yield the outcome of every check, in order."""
     with ThreadPoolExecutor(jobs) as executor:
         tasks = [executor.submit(is_found, bug) for bug in read_bugs(labs)]
+        tasks += [executor.submit(is_accepted, habit) for habit in read_habits(labs)]
         if not bugs:
             folders = [(lab, ROOT / OURS[lab]) for lab in labs]
             folders += [(lab, PLAIN / f"lab{lab}") for lab in labs]
@@ -86,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("labs", nargs="*", type=int, metavar="LAB", help="1 to 6; default: all")
     parser.add_argument("--repeat", type=int, default=1, help="runs of the labs that are right")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--bugs", action="store_true", help="only the planted bugs")
+    parser.add_argument("--bugs", action="store_true", help="only planted bugs and habits")
     args = parser.parse_args(argv)
     labs = args.labs or list(finding.LABS)
     if unknown := set(labs) - set(finding.LABS):
