@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from protocol import AppendEntriesReply, Call, RequestVoteReply, RequestVoteRequest, Unsaved
-from raft import HEARTBEAT_INTERVAL, Raft, Role
+from raft import ELECTION_TIMEOUT_RANGE, HEARTBEAT_INTERVAL, Raft, Role
 from waiting import Waiting
 
 STALL_TIMEOUT = 0.02  # s: woken so late, this process was not running, and messages wait to be read
@@ -169,12 +169,15 @@ class Node:
         """Do what is due; notice if this process was stopped, or had no processor.
 
         The leader's heartbeats may then wait in the sockets: once for each deadline, a follower
-        lets them be read first. A leader sends its own at once.
+        lets them be read first. After a long stop there may be none, because the leader has given
+        the connection up and makes a new one first. A leader sends its own heartbeats at once.
         """
         now = self.loop.time()
-        if now - self._timer.when() > STALL_TIMEOUT and self._excused != self.raft.deadline:
+        late = now - self._timer.when()
+        if late > STALL_TIMEOUT and self._excused != self.raft.deadline:
             self._excused = self.raft.deadline
-            self._not_before = now + HEARTBEAT_INTERVAL
+            longest = ELECTION_TIMEOUT_RANGE[1]
+            self._not_before = now + (HEARTBEAT_INTERVAL if late < longest else longest)
         self._timer = None
         if now >= self._due():
             self.step(self.raft.tick, now)

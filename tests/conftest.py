@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import harness, namespaces
+from tests import forking, harness, namespaces
 
 # The files whose tests take long, mostly by waiting.
 LONG = (
@@ -73,12 +73,17 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+if forking.AVAILABLE:
+    harness.Script.fork = staticmethod(forking.popen)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind():
     """After the last test: no process of ours, thread, file in a lab's folder or blocked signal."""
     threads = set(threading.enumerate())
     files = set(_lab_files())
     yield
+    forking.stop()
     assert harness.leftovers() == []
     held_back = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # scripts inherit it
     assert not held_back & {signal.SIGINT, signal.SIGTERM}

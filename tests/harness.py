@@ -37,8 +37,10 @@ LABS = [
     "lab05_chord",
     "lab06_raft",
 ]
+PYTHON = (sys.executable,)
 PATIENCE = 20.0  # s: how long a fact may take on a busy machine before a test gives up on it
 LOSSY = "LABS_LOSSY" in os.environ  # `make test-lossy`: loopback loses packets
+OWN: set[int] = set()  # processes that serve the whole run
 MARK = f"LABS_TEST_RUN={uuid.uuid4().hex}"
 
 
@@ -176,10 +178,12 @@ class Script:
         deaf: read its stderr only after its end, as careless callers do.
         head: close its stdout after the first line, as `| head -1` does.
         shut: close its stdout before it writes anything, as `| true` does.
-        interpreter: what runs the script; () if it is a program of its own.
+        interpreter: what runs the script; () if it is a program of its own. By default it is
+            this Python, which a fork server may have started already.
     """
 
     popen = staticmethod(subprocess.Popen)
+    fork: Callable | None = None  # instead of popen, for a script as it stands
 
     def __init__(
         self,
@@ -191,9 +195,10 @@ class Script:
         deaf: bool = False,
         head: bool = False,
         shut: bool = False,
-        interpreter: Sequence[str] = (sys.executable,),
+        interpreter: Sequence[str] | None = None,
     ):
-        self.command = [*interpreter, str(path), *map(str, args)]
+        self.command = [*(PYTHON if interpreter is None else interpreter), str(path)]
+        self.command += map(str, args)
         name = f"{path.parent.name}/{path.name} {' '.join(map(str, args))}".strip()
         self.name = name.encode("utf-8", "backslashreplace").decode()  # fit to be reported
         self.tty = tty
@@ -208,7 +213,8 @@ class Script:
         else:
             pipe = subprocess.PIPE
             files = {"stdin": pipe, "stdout": pipe, "stderr": pipe}
-        self.process = self.popen(
+        popen = self.fork if self.fork and interpreter is None and env is None else self.popen
+        self.process = popen(
             self.command,
             cwd=cwd or path.parent,
             env=environment,
@@ -393,7 +399,7 @@ def leftovers() -> list[str]:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             marked = MARK.encode() in (entry / "environ").read_bytes().split(b"\0")
-            if marked and int(entry.name) != os.getpid():
+            if marked and int(entry.name) not in {os.getpid(), *OWN}:
                 found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
     return found
 

@@ -341,8 +341,14 @@ MUTANTS = [
     Mutant(
         "a follower that stood still does not read first",
         NODE,
-        "            self._not_before = now + HEARTBEAT_INTERVAL\n",
-        "            pass\n",
+        "now + (HEARTBEAT_INTERVAL if late < longest else longest)",
+        "0.0",
+    ),
+    Mutant(
+        "a follower that stood still for long does not wait for a new connection",
+        NODE,
+        "(HEARTBEAT_INTERVAL if late < longest else longest)",
+        "HEARTBEAT_INTERVAL",
     ),
     Mutant(
         "a save holds up the event loop",

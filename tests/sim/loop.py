@@ -59,7 +59,8 @@ class Loop(asyncio.AbstractEventLoop):
         self.world = world
         self.is_dead = False
         self.is_paused = False
-        self.went_on = 0.0  # when its last pause ended
+        self.paused_at = 0.0  # when its last pause began
+        self.went_on = 0.0  # and when it ended
         self._held: list[asyncio.Handle] = []  # due while the process was paused
         self.tasks: dict[asyncio.Task, None] = {}
         self._jobs: list[Callable] = []  # for the disk, in order
@@ -80,10 +81,12 @@ class Loop(asyncio.AbstractEventLoop):
             asyncio._set_running_loop(None)
 
     def pause(self) -> None:
-        self.is_paused = True
+        self.is_paused, self.paused_at = True, self.world.now
 
     def go_on(self) -> None:
         """Continue: timers are due, and messages wait for a thread that may be a little slower."""
+        if not self.is_paused:
+            return
         self.is_paused, self.went_on = False, self.world.now
         held, self._held = self._held, []
         reading = self.world.random.choice((0.0, 0.002, 0.01))

@@ -21,6 +21,8 @@ grpc, messages = server.grpc, server.messages
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
+GIVEN_UP = 0.55  # s: a process that stands still for longer has lost its callers' connections
+RECONNECT = 0.15  # s: they try again every 0.1 s
 LONGEST = {"/raft.Raft/SetVal": 2.7, "/raft.Raft/GetVal": 1.1}  # s until a server has an answer
 
 
@@ -110,12 +112,18 @@ class Network:
             deliver(*args)
 
     def _arrive(self, call: "Call") -> None:
-        listening = self._listening.get(call.target)
-        if listening:
-            loop, find = listening
+        loop, find = self._listening.get(call.target, (None, None))
+        if loop and not self._is_given_up(loop):
             loop.call_soon(self._begin, loop, call, find(call.path))
         else:
             self._send(call.target, call.source, 0, call.fail, UNAVAILABLE)
+
+    def _is_given_up(self, loop: Loop) -> bool:
+        """Tell whether a process has no connection, because it stands or stood still for long."""
+        if loop.is_paused:
+            return self.world.now - loop.paused_at > GIVEN_UP
+        stood = loop.went_on - loop.paused_at
+        return stood > GIVEN_UP and self.world.now < loop.went_on + RECONNECT
 
     def _begin(self, loop: Loop, call: "Call", method) -> None:
         task = loop.create_task(
