@@ -8,6 +8,9 @@ import time
 from tests import harness
 from tests.harness import free_port, wait_until
 
+# A channel whose calls bear it that a first attempt to connect is lost.
+PATIENT = ("grpc.service_config", '{"methodConfig": [{"name": [{}], "waitForReady": true}]}')
+
 
 class Ring:
     """A registry and its nodes, each a process; nodes[i] has `.port` and `.id`."""
@@ -79,7 +82,9 @@ class Rpc:
 
     def channel(self, port):
         if port not in self._channels:
-            self._channels[port] = self._module.open_channel(f"127.0.0.1:{port}")
+            options = [*self._module.CHANNEL_OPTIONS, *([PATIENT] if harness.LOSSY else [])]
+            open_channel = self._module.grpc.insecure_channel
+            self._channels[port] = open_channel(f"127.0.0.1:{port}", options=options)
         return self._channels[port]
 
     def node(self, script):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from tests.harness import ROOT, Failure, free_port, load, wait_until
+from tests.harness import LOSSY, ROOT, Failure, free_port, load, wait_until
 
 rpc = load(ROOT / "lab06_raft/rpc.py")
 messages, services = rpc.compile_proto("raft.proto")
@@ -119,7 +119,8 @@ class Cluster:
     def call(self, n: int, method: str, request, timeout=5.0):
         with rpc.open_channel(f"127.0.0.1:{self.ports[n]}") as channel:
             try:
-                return getattr(services.RaftStub(channel), method)(request, timeout=timeout)
+                call = getattr(services.RaftStub(channel), method)
+                return call(request, timeout=timeout, wait_for_ready=LOSSY)
             except rpc.grpc.RpcError:
                 return None
 
