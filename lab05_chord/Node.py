@@ -103,21 +103,29 @@ class Servicer(services.NodeServiceServicer):
 
     def inspect(self, request, context):
         """Tell where this node stands and how many keys it has, or also which it owns."""
-        id, view = self.member.place.id, self.member.place.view
+        place, store = self.member.place, self.member.store
+        id, view = place.id, place.view
         if id not in view.by_id:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "this node is not in the ring yet")
-        predecessor, store = view.predecessor(id), self.member.store
-        records, owned = self.do(lambda: (dict(store.records), store.on(predecessor.id, id)))
-        own = [key for key, record in owned.items() if record.text is not None]
-        count = sum(record.text is not None for record in records.values())
-        return messages.NodeState(
+            reason = "this node is not in the ring yet"
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
+        predecessor = view.predecessor(id)
+        state = messages.NodeState(
             id=id,
             predecessor=to_message(predecessor),
             epoch=view.epoch,
-            own_keys=len(own),
-            replicas=count - len(own),
-            keys=sorted(own) if request.with_keys else (),
+            finger_table=map(to_message, view.fingers(id)),
+            in_sync=place.in_sync,
+            leaving=place.leaving,
+            lease=place.lease_left(),
+            changes=store.count + store.generation,
         )
+        if not request.without_counts:  # they take long: all keys are looked at
+            records, owned = self.do(lambda: (dict(store.records), store.on(predecessor.id, id)))
+            own = [key for key, record in owned.items() if record.text is not None]
+            count = sum(record.text is not None for record in records.values())
+            state.own_keys, state.replicas = len(own), count - len(own)
+            state.keys.extend(sorted(own) if request.with_keys else ())
+        return state
 
     # --- for nodes ---
 

@@ -70,8 +70,15 @@ class Servicer(services.RegistryServiceServicer):
         return reply
 
     def get_chord_info(self, request, context):
-        """List the nodes in order of joining."""
-        return messages.Nodes(nodes=[to_message(node) for node in self.membership.view.members])
+        """List the nodes in order of joining, and those that are about to join."""
+        view, joining = self.membership.view, self.threads.do(self.membership.joining)
+        return messages.Nodes(
+            nodes=map(to_message, view.members),
+            epoch=view.epoch,
+            m=view.m,
+            joining=map(to_message, joining),
+            listening=not self.membership.open,
+        )
 
 
 def drop_the_silent(threads: Threads, membership: Membership) -> None:

@@ -117,6 +117,11 @@ class Membership:
         self._change([*self.view.members, Node(id, address)])
         return messages.Registered(id, self.view.m, view=self.view)
 
+    def joining(self) -> list[Node]:
+        """Return the newcomers that have an id and copy their records."""
+        now = self.host.now()
+        return [Node(id, address) for id, (address, end) in self.reserved.items() if end > now]
+
     def _draw(self, address: str, wish: int | None) -> int | None:
         """Return an id that is free for this address, the one it wishes if it can be."""
         now, size = self.host.now(), 2**self.view.m

@@ -70,8 +70,12 @@ class Place:
 
     def serves(self, key: str) -> bool:
         """Tell whether this node may answer for a key now."""
-        has_lease = self.now() - self.lease_start < LEASE_TIMEOUT
+        has_lease = self.lease_left() > 0
         return self.owns(key) and has_lease and not self.leaving
+
+    def lease_left(self) -> float:
+        """Return the time in seconds for which this node may still serve."""
+        return max(0.0, self.lease_start + LEASE_TIMEOUT - self.now())
 
     def later(self, one: int, other: int) -> int:
         """Return which of two ids comes last, clockwise, on the way to this node's."""

@@ -42,6 +42,10 @@ WRONG = {
         *(([REGISTRY, *arguments], "--announce ip:port") for arguments in UNREACHABLE),
     ],
     "lab05_chord/Client.py": [([REGISTRY], "unrecognized")],
+    "lab05_chord/watch.py": [
+        *(([address], "expected") for address in NO_ADDRESSES),
+        *(([REGISTRY, "--port", port], "port number") for port in NO_PORTS),
+    ],
     "lab06_raft/server.py": [
         (["x"], "expected"),
         (["-1"], "expected"),

@@ -36,6 +36,7 @@ OTHERS = [
     ("lab05_chord/Registry.py", ["127.0.0.1:0", "5"]),
     ("lab05_chord/Node.py", ["127.0.0.1:1", "127.0.0.1:0"]),
     ("lab05_chord/Client.py", []),
+    ("lab05_chord/watch.py", ["--port", "0", "127.0.0.1:1"]),
     ("lab06_raft/server.py", ["0"]),
     ("lab06_raft/client.py", []),
 ]

@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant(
         "a node serves without a lease",
         PLACE,
-        "        has_lease = self.now() - self.lease_start < LEASE_TIMEOUT\n",
+        "        has_lease = self.lease_left() > 0\n",
         "        has_lease = True\n",
     ),
     Mutant(

@@ -1,0 +1,51 @@
+"""Lab 5's watch.py as its pages see it."""
+
+import http.client
+import json
+import urllib.request
+
+from tests.harness import PATIENCE, wait_until
+
+
+class Page:
+    """watch.py of a ring, and what it tells a page."""
+
+    def __init__(self, spawn, registry, port=0):
+        self.script = spawn("lab05_chord/watch.py", registry, "--port", port)
+        self.url = self.script.expect(r"^Open (http://127\.0\.0\.1:\d+)$")[1]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def state(self):
+        """Return the present picture of the ring."""
+        with urllib.request.urlopen(f"{self.url}/events", timeout=10) as events:
+            return next(json.loads(line[6:]) for line in events if line.startswith(b"data: {"))
+
+    def node(self, id):
+        """Return what is shown of a node, or None."""
+        return next((node for node in self.state()["nodes"] if node["id"] == id), None)
+
+    def states(self):
+        """Return {id: state} of all nodes that are shown."""
+        return {node["id"]: node["state"] for node in self.state()["nodes"]}
+
+    def texts(self):
+        """Return the events so far, as text."""
+        return [event["text"] for event in self.state()["events"]]
+
+    def wait_for(self, states, timeout=PATIENCE):
+        """Wait until just these nodes are shown, in these states."""
+        wait_until(lambda: self.states() == states, f"{states}", timeout)
+
+    def do(self, action, **arguments):
+        """Return the status and the answer of an action."""
+        return self.post(f"/do/{action}", json.dumps(arguments))
+
+    def post(self, path, body, **headers):
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            link.request("POST", path, body, headers)
+            answer = link.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if text.startswith(b"{") else text
+        finally:
+            link.close()
