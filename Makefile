@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 # Programs that start hundreds of times are not to be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo ring cluster test test-short test-lossy lint sim sim-chord soak bench bench-peers grade zoo clean
+.PHONY: venv demo ring cluster test test-short test-lossy lint sim sim-chord soak bench bench-peers grade zoo pictures clean
 
 # After it, and `. .venv/bin/activate`, the scripts run as the README has them.
 venv: $(VENV)/ready
@@ -83,6 +83,10 @@ grade: $(VENV)/ready
 # The grader against our labs, a plain second implementation and planted bugs; or ZOO="1 6".
 zoo: $(VENV)/ready
 	$(RUN) -m tests.grading.zoo $(ZOO) --jobs $(JOBS)
+
+# The pictures in the READMEs, drawn anew; needs chromium and chromedriver.
+pictures: $(VENV)/ready
+	$(RUN) -m tests.pictures
 
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .

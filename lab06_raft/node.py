@@ -51,6 +51,7 @@ class Node:
         self.peers = peers
         self.waiting = Waiting(raft, self.step)
         self.suspended = False
+        self.watchers: tuple = ()  # see watching.py
         self._save = save
         self._executor = executor
         self._announce = announce
@@ -84,15 +85,21 @@ class Node:
         self.waiting.settle()
         self.raft.compact()
         self._arm_timer()
+        for watcher in self.watchers:
+            watcher.look()
         return result
 
     async def answer(self, receive: Callable, request):
         """Return the core's reply to a peer's request, once what it promises is on disk."""
+        for watcher in self.watchers:
+            watcher.receive_request(request)
         reply = self.step(receive, request, self.loop.time())
         if self._is_saving:
             saved = self.loop.create_future()
             self._when_saved(partial(_release, saved))
             await saved
+        for watcher in self.watchers:
+            watcher.send_reply(request, reply)
         return reply
 
     def is_plausible(self, term: int) -> bool:
@@ -190,11 +197,15 @@ class Node:
         self._disarm_timer()
         self.waiting.give_up()
         self.loop.call_later(period, self._resume)
+        for watcher in self.watchers:
+            watcher.look()
 
     def _resume(self) -> None:
         self.suspended = False
         self.raft.restart_timer(self.loop.time())
         self._arm_timer()
+        for watcher in self.watchers:
+            watcher.look()
 
     # Calls to the peers: each in a task of its own, so that none waits for another
 
@@ -202,6 +213,8 @@ class Node:
         if self.suspended:
             self.raft.call_lost(call)
         else:
+            for watcher in self.watchers:
+                watcher.send_request(call)
             self._spawn(self._hear, call, self.peers[call.peer].ask(call.request))
 
     async def _hear(self, call: Call, answer: Awaitable) -> None:
@@ -210,6 +223,8 @@ class Node:
         if reply is None or self.suspended or not self.is_plausible(reply.term):
             self.raft.call_lost(call)
             return
+        for watcher in self.watchers:
+            watcher.receive_reply(call, reply)
         receive = self.raft.install_snapshot_reply
         if isinstance(reply, RequestVoteReply):
             receive = self.raft.request_vote_reply

@@ -42,6 +42,7 @@ from raft import ELECTION_TIMEOUT_RANGE, Raft, Role
 from rpc import grpc
 from storage import Disk, Memory, StorageError
 from waiting import COMMIT_TIMEOUT
+from watching import watch
 
 COPY_TIMEOUT = 0.2  # s: a follower waits for what it forwarded; the next heartbeats bring it
 MAX_INDEX = 2**62  # of an entry: SQLite can hold it
@@ -243,6 +244,9 @@ class RaftServicer(services.RaftServicer):
         await self._check(context)
         value = self.raft.values.get(request.key)
         return messages.GetValReply(success=value is not None, value=value, confirmed=confirmed)
+
+    async def Watch(self, request, context):
+        await watch(self.node, context)
 
 
 def _new_timeout() -> float:

@@ -21,6 +21,7 @@ LONG = (
     "lab06_network",
     "lab06_scripts",
     "lab06_service",
+    "lab06_watch",
 )
 
 

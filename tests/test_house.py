@@ -39,6 +39,7 @@ OTHERS = [
     ("lab05_chord/watch.py", ["--port", "0", "127.0.0.1:1"]),
     ("lab06_raft/server.py", ["0"]),
     ("lab06_raft/client.py", []),
+    ("lab06_raft/watch.py", ["--port", "0"]),
 ]
 INTERACTIVE = [script for script, _ in OTHERS if script.lower().endswith("client.py")][2:]
 CORES = [
@@ -61,6 +62,7 @@ CORES = [
     "lab06_raft/replica.py",
     "lab06_raft/snapshots.py",
     "lab06_raft/state_machine.py",
+    "lab06_raft/timeline.py",
 ]
 PURE = {
     *("bisect", "collections", "dataclasses", "enum", "functools", "itertools", "math", "typing"),
