@@ -40,13 +40,18 @@ def check_saved(scene: Scene, server: Program, name: str, data: bytes) -> None:
 
 
 def gate(scene: Scene) -> None:
-    """The server listens and answers a start message; the client begins to send."""
-    server = start_server(scene)
-    RawClient(scene, server).begin("gate.bin", 10)
-    server.kill()
-    listener = RawServer(scene)
-    listener.client("gate.bin", b"0123456789")
-    listener.receive(START)
+    """The server listens and answers a start message, or else the client begins to send."""
+    try:
+        RawClient(scene, start_server(scene)).begin("gate.bin", 10)
+    except Loss as loss:
+        for program in scene.programs:
+            program.kill()
+        try:
+            listener = RawServer(scene)
+            listener.client("gate.bin", b"0123456789")
+            listener.receive(START)
+        except Loss as other:
+            raise Loss(loss.expected, f"{loss.seen}\n{other.seen}") from None
 
 
 def start_is_acked(scene: Scene) -> None:

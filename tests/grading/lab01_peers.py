@@ -116,19 +116,29 @@ class RawServer:
 
     def receive(self, form: re.Pattern, seconds: float = 10.0) -> re.Match:
         """Return the next datagram, which is to have this form."""
-        self.sock.settimeout(seconds)
         kind = (
             "start message `s | seqno0 | filename | total_size`"
             if form is START
             else "data message"
         )
-        try:
-            datagram, self.address = self.sock.recvfrom(65535)
-        except OSError:
-            raise Loss(f"the client sends a {kind}", self.program.tail()) from None
+        datagram = self._next(seconds)
+        check(datagram, f"the client sends a {kind}", self.program.tail())
         match = form.fullmatch(datagram)
         check(match, f"the client sends a {kind}", f"{datagram[:60]!r}\n{self.program.tail()}")
         return match
+
+    def _next(self, seconds: float) -> bytes:
+        """Return the next datagram; nothing if none comes in time, or the client has ended."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            running = self.program.running
+            self.sock.settimeout(0.2)
+            with contextlib.suppress(OSError):
+                datagram, self.address = self.sock.recvfrom(65535)
+                return datagram
+            if not running:
+                break
+        return b""
 
     def ack(self, *numbers: int) -> None:
         """Acknowledge."""

@@ -50,12 +50,12 @@ def connect(scene: Scene) -> socket.socket:
     return scene.enter_context(contextlib.closing(sock))
 
 
-def record(scene: Scene) -> list[tuple[bytes, bytes]]:
-    """Let client and server talk through a relay; return their exchanges."""
+def record(scene: Scene) -> Recorder:
+    """Let client and server talk through a relay; return what it has recorded."""
     recorder = Recorder(scene, scene.port(PORT))
     scene.note_step("look at what the client sends and what the server answers")
     finish(start_client(scene, recorder.port))
-    return recorder.exchanges()
+    return recorder
 
 
 def gate(scene: Scene) -> None:
@@ -99,7 +99,7 @@ def client_prints_all_results(scene: Scene) -> None:
 
 def numbers_go_one_by_one(scene: Scene) -> None:
     start_server(scene)
-    exchanges = record(scene)
+    exchanges = record(scene).exchanges()
     check(
         len(exchanges) >= 12,
         "twelve numbers, each sent after the answer to the one before",
@@ -111,8 +111,10 @@ class Wire:
     """How this submission writes a number and a verdict, learned from its own client and server."""
 
     def __init__(self, scene: Scene):
-        exchanges = record(scene)
+        recorder = record(scene)
+        exchanges = recorder.exchanges()
         numbers = primes.TWELVE
+        self.connects_anew = recorder.connections >= len(numbers)
         check(
             len(exchanges) >= 12,
             "an exchange for each number, so that others can be asked",
@@ -145,16 +147,19 @@ class Wire:
             self.encode, "numbers that can be told from the client's messages", "another encoding"
         )
         found = {}
-        with connect(self.scene) as sock:
-            for number in numbers:
-                self.scene.note_step(f"ask for {number} as the client asks")
+        sock = connect(self.scene)
+        for number in numbers:
+            self.scene.note_step(f"ask for {number} as the client asks")
+            if found and self.connects_anew:
+                sock.close()
+                sock = connect(self.scene)
+            with contextlib.suppress(OSError):
                 sock.sendall(self.encode(number))
-                with contextlib.suppress(OSError):
-                    reply = self._shape(number, self._receive(sock, number))
-                    known = self.replies.get(reply)
-                    found[number] = (
-                        known if known is not None else primes.verdict(reply.decode("latin-1"))
-                    )
+                reply = self._shape(number, self._receive(sock, number))
+                known = self.replies.get(reply)
+                found[number] = (
+                    known if known is not None else primes.verdict(reply.decode("latin-1"))
+                )
         return found
 
     def _receive(self, sock: socket.socket, number: int) -> bytes:

@@ -60,15 +60,20 @@ def texts(values: list) -> list[str]:
 
 
 def gate(scene: Scene) -> None:
-    """The server listens, and one command of the client is answered."""
-    start_server(scene)
+    """The server listens, and one command of the client or a call is answered."""
+    server = start_server(scene)
     client = start_client(scene)
     try:
         client.ask("reverse abcd", "dcba", "dcba, the answer to: reverse abcd", 8)
     except Loss:
-        client.ask(
-            "isprime 7", primes.pattern(7), "an answer to: reverse abcd, or to: isprime 7", 8
-        )
+        either = "an answer to: reverse abcd, or to: isprime 7"
+        try:
+            client.ask("isprime 7", primes.pattern(7), either, 8)
+        except Loss as loss:
+            with contextlib.suppress(Loss):
+                if texts(call(scene, server, "reverse", "abcd")) == ["dcba"]:
+                    return
+            raise loss from None
 
 
 def client_reverses(scene: Scene) -> None:

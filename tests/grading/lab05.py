@@ -7,7 +7,7 @@ import string
 import time
 import zlib
 
-from tests.grading.lab05_ring import FIRST_NODE_PORT, REGISTRY_PORT, M, Ring, fingers
+from tests.grading.lab05_ring import FIRST_NODE_PORT, LINE, REGISTRY_PORT, M, Ring, fingers
 from tests.grading.scene import Scene, check
 
 EXAMPLE_IDS = [24, 26, 2, 16, 31, 25]
@@ -52,7 +52,7 @@ def gate(scene: Scene) -> None:
 
 def registry_lists_all_nodes(scene: Scene) -> None:
     ring = Ring(scene, 6)
-    shown = ring.info(None)
+    shown = ring.info(None, LINE)
     check(
         sorted(port for _, port in shown) == sorted(ring.nodes),
         "six lines `id: address`",

@@ -151,6 +151,11 @@ def unfold(message) -> list[object]:
     return found
 
 
+def flat(values: list) -> list[object]:
+    """Return the values without the lists that they are in."""
+    return [x for v in values for x in (flat(v) if isinstance(v, list) else [v])]
+
+
 def path(method: MethodDescriptor) -> str:
     """Return the method's name on the wire."""
     return f"/{method.containing_service.full_name}/{method.name}"

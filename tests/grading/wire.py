@@ -18,6 +18,7 @@ class Recorder:
 
     def __init__(self, scene: Scene, server_port: int, cut_after: int = 0):
         self.pieces: list[tuple[str, bytes]] = []
+        self.connections = 0
         self._server_port = server_port
         self._cut_after = cut_after
         self._listener = scene.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -26,12 +27,12 @@ class Recorder:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
-            near, _ = self._listener.accept()
-            if self._cut_after:
-                self._listener.close()
-            far = socket.create_connection(("127.0.0.1", self._server_port), 5)
-            for way in ((near, far, UP), (far, near, DOWN)):
-                threading.Thread(target=self._pump, args=way, daemon=True).start()
+            while True:
+                near, _ = self._listener.accept()
+                self.connections += 1
+                far = socket.create_connection(("127.0.0.1", self._server_port), 5)
+                for way in ((near, far, UP), (far, near, DOWN)):
+                    threading.Thread(target=self._pump, args=way, daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, direction: str) -> None:
         with contextlib.suppress(OSError):
@@ -41,10 +42,16 @@ class Recorder:
                 target.sendall(data)
                 replies = sum(way == DOWN for way, _ in self.pieces)
                 if self._cut_after and replies >= self._cut_after:
+                    self._stop_listening()
                     break
         for sock in (source, target):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+    def _stop_listening(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends a waiting accept() as well
+        self._listener.close()
 
     def exchanges(self) -> list[tuple[bytes, bytes]]:
         """Return what went up and what came back for it, turn by turn."""

@@ -11,7 +11,7 @@ def connect(address):
     channel = grpc.insecure_channel(address)
     for kind in (rpc.RegistryApiStub, rpc.NodeApiStub):
         try:
-            role = kind(channel).WhoAreYou(pb.Nothing(), timeout=2)
+            role = kind(channel).GetRole(pb.Nothing(), timeout=2)
         except grpc.RpcError:
             continue
         stub = kind(channel)

@@ -82,7 +82,7 @@ class Node(rpc.NodeApiServicer):
     def Fingers(self, request, context):
         return pb.Peers(peers=self.fingers)
 
-    def WhoAreYou(self, request, context):
+    def GetRole(self, request, context):
         return pb.Role(name="Node", id=self.me.id)
 
     def GiveMine(self, request, context):

@@ -58,7 +58,7 @@ class Registry(rpc.RegistryApiServicer):
         with self.lock:
             return pb.Peers(peers=[self.peer(i) for i in self.nodes])
 
-    def WhoAreYou(self, request, context):
+    def GetRole(self, request, context):
         return pb.Role(name="Registry")
 
 

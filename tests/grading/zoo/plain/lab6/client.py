@@ -14,8 +14,8 @@ def run(words):
     elif stub is None:
         print("connect first")
     elif words[0] == "getleader":
-        boss = stub.get_leader(pb.Void(), timeout=2)
-        print(f"{boss.id} {boss.address}" if boss.address else "no leader is known")
+        leader = stub.get_leader(pb.Void(), timeout=2)
+        print(f"{leader.id} {leader.address}" if leader.address else "no leader is known")
     elif words[0] == "suspend":
         stub.suspend(pb.Period(seconds=int(words[1])), timeout=2)
 

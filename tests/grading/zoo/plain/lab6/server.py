@@ -82,9 +82,9 @@ class Server(rpc.ElectionsServicer):
         print("Command from client: getleader")
         known = self.voted_for if self.leader is None else self.leader
         if known is None:
-            return pb.Boss()
+            return pb.Leader()
         print(known, self.addresses[known])
-        return pb.Boss(id=known, address=self.addresses[known])
+        return pb.Leader(id=known, address=self.addresses[known])
 
     def suspend(self, request, context):
         self.check_awake(context)
