@@ -13,6 +13,8 @@ HERE = Path(__file__).parent
 TRIES = 3  # a failure counts when it comes every time
 TEST_TIME = 240.0  # s
 OURS = {1: "lab01_udp", 2: "lab02_tcp_threads", 3: "lab03_zmq"}
+# Plain workers, since ours take no work before the server has subscribed to their answers.
+PLAIN_WORKERS = {(3, role): HERE / f"zoo/plain/lab3/{role}.py" for role in ("prime", "gcd")}
 GATE = "gate"
 
 
@@ -163,7 +165,10 @@ def run(found: finding.Found, test: str, options: Options, pace: float) -> dict:
     """Run a test once, in a sandbox."""
     ours = (
         {
-            role: str(sandbox.ROOT / OURS[found.lab] / f"{role}.py")
+            role: str(
+                PLAIN_WORKERS.get((found.lab, role))
+                or sandbox.ROOT / OURS[found.lab] / f"{role}.py"
+            )
             for role in finding.LABS[found.lab].roles
         }
         if found.lab in OURS

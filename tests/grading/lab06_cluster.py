@@ -18,7 +18,12 @@ from tests.grading.scene import Loss, Program, Scene, Unsafe, check
 FIRST_PORT = 50000
 HEARTBEAT = 0.050  # s
 ELECTION_TIME = 10.0  # s; the mean is 0.3 s, but some servers first wait for all to be started
-STATE = re.compile(r"I am a (follower|candidate|leader)\.?,?\s*Term:?\s*(\d+)", re.I)
+# A state with its term, or another line that tells the term.
+STATE = re.compile(
+    r"I am (?:a |the )?(follower|candidate|leader)\b(?:\.?,?[^\S\n]*\(?Term:?\s*(\d+))?"
+    r"|\bterm\b\D{0,3}(\d+)",
+    re.I,
+)
 # The place in a log (index, term) that goes with a message, where the submission has one: of an
 # empty log, however it counts, or of one that is as good as any.
 LOGS = (0, 0), (-1, -1), (0, -1), (-1, 0), (1000, 1000)
@@ -57,8 +62,21 @@ class Cluster:
         )
 
     def states(self, i: int) -> list[tuple[str, int]]:
-        """Return the (state, term) that a server has printed, in order."""
-        return [(state.lower(), int(term)) for state, term in STATE.findall(self.servers[i].out)]
+        """Return the (state, term) that a server has printed, in order.
+
+        A state without a term has the one that was printed last: that form costs one test only.
+        """
+        found, last = [], 0
+        for state, term, other in STATE.findall(self.servers[i].out):
+            last = int(term or other or last)
+            if state:
+                found.append((state.lower(), last))
+        return found
+
+    def told_leading(self, i: int) -> list[int]:
+        """Return the terms in which a server has said that it leads."""
+        lines = STATE.findall(self.servers[i].out)
+        return [int(term) for state, term, _ in lines if state.lower() == "leader" and term]
 
     def state(self, i: int) -> tuple[str, int]:
         """Return a server's last state and term."""
@@ -84,9 +102,8 @@ class Cluster:
         """Raise Loss if two servers have led in one term: then no test of elections holds."""
         leaders: dict[int, set[int]] = {}
         for i in self.servers:
-            for state, term in self.states(i):
-                if state == "leader":
-                    leaders.setdefault(term, set()).add(i)
+            for term in self.told_leading(i):
+                leaders.setdefault(term, set()).add(i)
         for term, several in leaders.items():
             if len(several) > 1:
                 raise Unsafe(
@@ -116,12 +133,20 @@ class Cluster:
         check(found, "the leader: `id address:port`", f"{text.strip()}\n{self.client(i).tail()}")
         return int(found[-1][0]), int(found[-1][1])
 
-    def suspend(self, i: int, seconds: int) -> None:
-        """Make a server sleep, through its client."""
+    def suspend(self, i: int, seconds: int, client_only: bool = False) -> None:
+        """Make a server sleep: through the client, or by a call if that has no such command."""
         client = self.client(i)
         self.scene.note_step(f"suspend {seconds}, at server {i}")
         client.type(f"suspend {seconds}")
-        self.servers[i].expect(r"(?i)sleeping", f"Sleeping for {seconds} seconds", 5)
+        try:
+            self.servers[i].expect(r"(?i)sleeping", f"Sleeping for {seconds} seconds", 3)
+        except Loss:
+            if client_only:
+                raise
+            host, port = self.addresses[i]
+            caller = self.scene.enter_context(contextlib.closing(Caller(f"{host}:{port}")))
+            with contextlib.suppress(grpc.RpcError):  # some answer when they have slept
+                caller.call(described(self.scene, "suspend"), seconds, timeout=0.5)
 
 
 class Peers:
@@ -207,13 +232,22 @@ class Lone:
 
     def win_vote(self, term: int, candidate: int) -> int:
         """Ask for a vote in this term or soon after; return the term."""
-        return self._until_taken(
-            "vote", term, candidate, lambda asked, reply: reply == (asked, True)
-        )
+        return self._until_taken("vote", term, candidate, lambda asked, reply: reply[1])
 
     def lead(self, term: int, leader: int) -> int:
         """Be the leader of this term; return the term."""
-        return self._until_taken("append", term, leader, lambda asked, reply: reply[0] == asked)
+        return self._until_taken(
+            "append", term, leader, lambda asked, reply: reply[1] or reply[0] == asked
+        )
+
+    def named_leader(self) -> list[str]:
+        """Return what GetLeader answers, as words."""
+        try:
+            values = self.caller.call(described(self.scene, "leader"), timeout=3)
+        except grpc.RpcError as error:
+            seen = f"{error.code().name}\n{self.server.tail()}"
+            raise Loss("an answer to GetLeader()", seen) from None
+        return " ".join(map(str, flat(values))).split()
 
     def _until_taken(self, kind: str, term: int, sender: int, taken) -> int:
         """Make a call, each time for a higher term, until it has the reply that it should have."""
