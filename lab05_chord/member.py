@@ -157,6 +157,7 @@ class Member:
             except messages.Unreachable:
                 return None
             if not reply.accepted:
+                self.learn(reply.view)
                 return None
             grants += 1
             if grants == REPLICAS:
@@ -177,7 +178,9 @@ class Member:
         while self.place.is_in(self.place.view):
             view = self.place.view
             count = await self.handoff.hand_over(view)
-            if count is not None and await self.deregister(view):
+            # The leases that it has given must have run out: no other node knows of them.
+            bound = self.place.is_bound(view.epoch + 1) and not self.place.registry_lost
+            if count is not None and not bound and await self.deregister(view):
                 return count > 0
             await self.host.sleep(RETRY_INTERVAL)
             self.heartbeat_soon()

@@ -7,6 +7,15 @@ Changes
     over; if the ring has changed since, it has to hand over again. A node that is silent for
     SILENCE_TIMEOUT is dropped, when its lease has run out.
 
+Silent nodes that are not dropped
+    A line that is cut makes nodes as silent as death does. Nodes that the registry does not hear
+    may go on by leases that they give each other (see place.py). If the registry dropped a node and
+    both that give it leases, another node would own the same keys. It would also give up keys that
+    no other node has. So it drops a node only while it hears another one of each replica set. Else
+    the nodes are *needed*: it admits no node, and waits until it hears one or until no process
+    listens at its address. A node that was dropped counts as silent until all members know a view
+    without it, and one that is gone until the leases that it gave have run out.
+
 A registry that is restarted
     Nodes serve on without it (see place.py) and tell a new one the newest view. It gives no lease
     and changes nothing before it has heard all members, but for those that are silent for
@@ -16,6 +25,7 @@ A registry that is restarted
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import messages
 from chord import MAX_EPOCH, Node, View
@@ -23,6 +33,9 @@ from chord import MAX_EPOCH, Node, View
 RESERVATION_TIMEOUT = 60.0  # s for which an id is kept for a newcomer that copies its records
 QUEUE_TIMEOUT = 14.0  # s in the queue of newcomers; after 15 s a node asks anew
 QUEUE_INTERVAL = 0.01  # s between two looks whether the ring is ready for the next
+# s without a heartbeat: a node may soon be silent, too, as when a line to all nodes is cut. Their
+# last heartbeats came one interval apart at the most.
+LATE_TIMEOUT = messages.SILENCE_TIMEOUT - 1.5 * messages.HEARTBEAT_INTERVAL
 LONGEST_TICK = 0.5  # s: time beyond is time that the registry itself slept through
 LIFE = 2**20  # epochs of one registry; the next one's are all higher
 
@@ -42,6 +55,12 @@ class Membership:
         self.heard: dict[int, float] = {}  # id -> its last heartbeat, in self.time
         self.affected: dict[int, int] = {}  # id -> the last epoch that changed its neighbours
         self.in_sync: dict[int, int] = {}  # id -> the epoch in which it says it is in sync
+        self.views = [self.view]  # those that a node may still be in
+        self.missing: set[Node] = set()  # dropped for their silence; they may not know it
+        self.gone: dict[Node, float] = {}  # lost nodes without a process -> end of their leases
+        self.lost: set[Node] = set()  # nodes that are not heard, and may yet serve
+        self.needed: set[Node] = set()  # those of them that may give each other leases
+        self.called: set[Node] = set()  # those that are being called
         self.time = 0.0  # s that the registry was awake
         self.ticked = host.now()
         self.open = False  # until then it listens for what nodes know of a ring of before
@@ -54,18 +73,65 @@ class Membership:
         self.time += min(now - self.ticked, LONGEST_TICK)
         self.ticked = now
         members = self.view.members
-        silent = [
-            node for node in members if self.time - self.heard[node.id] > messages.SILENCE_TIMEOUT
-        ]
+        late = self._unheard_for(LATE_TIMEOUT)
+        self._look_for_needed(late)
         if not self.open and self.time >= messages.LISTEN_TIMEOUT:
             unheard = [node for node in members if node.id not in self.in_sync]
+            silent = self._unheard_for(messages.SILENCE_TIMEOUT)
             if all(node in silent for node in unheard):
                 self._open()
         if not self.open:
             return []
-        if silent:
-            self._change(node for node in self.view.members if node not in silent)
-        return silent
+        for node in self.needed.intersection(members):  # a line that is mended needs a moment
+            self.heard[node.id] = max(self.heard[node.id], self.time - LATE_TIMEOUT)
+        silent = self._unheard_for(messages.SILENCE_TIMEOUT)
+        dropped = [node for node in late if node in silent or node not in self.lost]
+        if dropped:
+            self.missing.update(self.lost.intersection(dropped))
+            self._change(node for node in self.view.members if node not in dropped)
+        for node in in_order(self.needed - self.called):
+            self.called.add(node)
+            self.host.spawn(self._call(node))
+        return dropped
+
+    def _unheard_for(self, seconds: float) -> list[Node]:
+        return [node for node in self.view.members if self.time - self.heard[node.id] > seconds]
+
+    def _look_for_needed(self, late: list[Node]) -> None:
+        """Find the replica sets of which no node is heard, in all views that a node may be in."""
+        view = self.view
+        if view.members and all(self.in_sync.get(id, 0) >= view.epoch for id in view.ids):
+            self.views, self.missing = [view], set()
+        self.lost = self.missing.union(late)
+        self.gone = {node: end for node, end in self.gone.items() if node in self.lost}
+        ended = {node for node, end in self.gone.items() if end < self.time}
+        self.missing -= ended
+        self.lost -= ended
+        self.needed = set()
+        alive = {*view.members, *self.lost} - ended
+        for old in self.views if self.lost else ():
+            rest = replace(old, members=tuple(node for node in old.members if node in alive))
+            for replica_set in map(rest.replica_set, rest.ids):
+                if self.lost.issuperset(replica_set):
+                    self.needed.update(replica_set)
+
+    async def _call(self, node: Node) -> None:
+        """Find out whether a node that is not heard is gone; if it is not, tell it the view."""
+        view = self.view
+        try:
+            await self.host.call(node.address, "install", view, messages.CALL_TIMEOUT)
+            if view.by_id.get(node.id) != node:
+                self.missing.discard(node)  # it knows now
+        except messages.Refused:
+            self._is_gone(node)
+        except messages.Unreachable:
+            pass
+        await self.host.sleep(messages.HEARTBEAT_INTERVAL)
+        self.called.discard(node)
+
+    def _is_gone(self, node: Node) -> None:
+        """Wait only for the end of the leases that a node gave: it is dead."""
+        self.gone.setdefault(node, self.time + messages.LEASE_TIMEOUT)
 
     def _open(self) -> None:
         self.open = True
@@ -87,17 +153,26 @@ class Membership:
                 await self.host.sleep(QUEUE_INTERVAL)
                 # It has asked anew, or has given up by now: it would not take the place.
                 if ticket not in self.waiting or self.host.now() - began > QUEUE_TIMEOUT:
-                    return messages.Registered(-1, reason="the ring is too busy to admit a node")
+                    return messages.Registered(-1, reason=self._why_not())
             return self._admit(address, request.wish)
         finally:
             self.waiting = [other for other in self.waiting if other is not ticket]
 
     def _has_room_for(self, address: str) -> bool:
         """Tell whether the ring is ready for one more, at an address that only one can have."""
-        if any(node.address == address for node in self.view.members):
-            # Another process has bound the port: the node that had it is dead, and not yet missed.
-            self._change(node for node in self.view.members if node.address != address)
-        return self.all_in_sync()
+        others = [node for node in self.view.members if node.address != address]
+        for node in self.lost:
+            if node.address == address:  # another process has bound its port
+                self._is_gone(node)
+        if not self.lost and len(others) < len(self.view.members):  # it is not yet missed
+            self._change(others)
+        return self.all_in_sync() and not self.needed and len(others) == len(self.view.members)
+
+    def _why_not(self) -> str:
+        if not self.needed:
+            return "the ring is too busy to admit a node"
+        nodes = ", ".join(f"{node.id} at {node.address}" for node in in_order(self.needed))
+        return f"the ring waits for nodes that do not answer: {nodes}"
 
     async def _reserve(self, address: str, wish: int | None) -> messages.Registered:
         """Reserve an id for a newcomer, and tell it from which ring it can copy its records."""
@@ -203,6 +278,9 @@ class Membership:
         for known in (self.heard, self.affected, self.in_sync):
             for id in gone:
                 known.pop(id, None)
+        self.views.append(self.view)
+        addresses = {node.address for node in self.view.members}
+        self.missing = {node for node in self.missing if node.address not in addresses}
         for id in self.view.affected(old):
             self.affected[id] = self.view.epoch
             self.heard.setdefault(id, self.time)
@@ -210,3 +288,8 @@ class Membership:
     def _next_life(self, view: View) -> int:
         """Return a first epoch that no registry before or beside this one has used."""
         return (view.epoch // LIFE + 1) * LIFE + self.host.draw_identity() % (LIFE // 2)
+
+
+def in_order(nodes: Iterable[Node]) -> list[Node]:
+    """Return nodes by their ids."""
+    return sorted(nodes, key=lambda node: node.id)

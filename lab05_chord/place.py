@@ -136,9 +136,12 @@ class Place:
             now = self.now()
             self.granted = {epoch: end for epoch, end in self.granted.items() if end > now}
             self.granted[request.epoch] = now + LEASE_TIMEOUT
-        return Ack(granted)
+        return Ack(granted, self.view if self.view.epoch > request.epoch else None)
 
-    def is_bound(self) -> bool:
-        """Tell whether a lease that this node has given for an older view still runs."""
-        now = self.now()
-        return any(epoch < self.view.epoch and now < end for epoch, end in self.granted.items())
+    def is_bound(self, epoch: int | None = None) -> bool:
+        """Tell whether a lease still runs that this node has given for a view before `epoch`.
+
+        None: before its own view.
+        """
+        epoch, now = self.view.epoch if epoch is None else epoch, self.now()
+        return any(given < epoch and now < end for given, end in self.granted.items())

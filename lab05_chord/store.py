@@ -6,7 +6,7 @@ Versions
     loses to it. A tombstone is dropped when the ring was in sync at two sweeps TOMBSTONE_TIMEOUT
     apart. A node that was away for longer comes back with an empty store; one that was away for
     less brings its records *demoted*, older than any other: they count only where no other node
-    has a record of the key, as when the whole ring hung.
+    has a record of the key, as when all that had it hung one after the other.
 
 Request ids
     A record keeps the ids of the requests that made it. A node that gets no answer asks again under

@@ -1,5 +1,6 @@
 """Lab 5's rules without a ring: views, a registry's book, a node whose calls a test answers."""
 
+import contextlib
 import itertools
 import random
 
@@ -33,23 +34,40 @@ class FakeHost:
         self.random = random.Random(0)
         self.draw = self.random.randint
         self.draw_identity = itertools.count(1).__next__
-        self.nodes_sync, self.limit = True, 60
+        self.nodes_sync, self.silent, self.limit = True, set(), 60
+        self.reached = {}  # address -> True if a node answers there, False if no process listens
+        self.beside = False  # while what was spawned runs
 
     def now(self):
         return self.time
 
+    async def call(self, address, method, request, timeout):
+        if address not in self.reached:
+            raise messages.Unreachable
+        if not self.reached[address]:
+            raise messages.Refused
+        return messages.Ack(True)
+
+    def spawn(self, awaitable):
+        self.beside = True
+        with contextlib.suppress(StopIteration):
+            awaitable.send(None)
+        self.beside = False
+
     async def sleep(self, seconds):
+        if self.beside:
+            return
         self.time += seconds
         self.book.tick()
         if self.nodes_sync:
-            for id in self.book.view.ids:
+            for id in set(self.book.view.ids) - self.silent:
                 ask(self.book, id)
         if self.time > self.limit:
             raise TimeoutError
 
 
-def ask(book, id):
-    epoch = book.view.epoch
+def ask(book, id, epoch=None):
+    epoch = book.view.epoch if epoch is None else epoch
     address = book.view.by_id[id].address
     return book.populate_finger_table(messages.Heartbeat(id, address, epoch, epoch))
 

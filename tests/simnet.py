@@ -102,6 +102,10 @@ class Network:
         """Lose all that arrives from `source` at `target`: one direction only."""
         self._cut.add((source, target))
 
+    def connects(self, one: Address, other: Address) -> bool:
+        """Tell whether neither direction between two addresses is cut."""
+        return self._cut.isdisjoint({(one, other), (other, one)})
+
     def mend(self, source: Address, target: Address) -> None:
         """End a cut."""
         self._cut.discard((source, target))

@@ -13,6 +13,7 @@ from tests.lab05_parts import (
     after,
     chord,
     member,
+    membership,
     messages,
     node_in,
     refused,
@@ -70,6 +71,37 @@ def test_a_node_that_gave_a_lease_agrees_to_no_newer_view_while_it_runs():
     node.host.time += messages.LEASE_TIMEOUT
     assert node.digest(newer).accepted
     assert not node.grant_lease(messages.LeaseRequest(1, 1)).accepted  # it knows better now
+
+
+def test_a_node_that_is_refused_a_lease_learns_that_it_was_dropped(node):
+    """Or else it would serve again when the nodes that know better have died."""
+    knowing, newer = node_in(view_of([2, 24, 31], epoch=2), 24), view_of([2, 24, 31], epoch=2)
+    node.host.answers = {
+        "populate_finger_table": unreachable,
+        "grant_lease": lambda address: knowing.grant_lease(node.host.request),
+    }
+    asyncio.run(node.heartbeat())
+    assert node.place.view == newer and node.place.served_after is None
+
+
+def test_a_node_leaves_when_the_leases_that_it_gave_have_run_out(node):
+    node.place.registry_lost = True
+    node.grant_lease(messages.LeaseRequest(1, 1))
+    node.place.registry_lost = False
+    left_at = []
+
+    def deregister(address):
+        left_at.append(node.host.time)
+        return messages.Departed(True, "", view_of([2, 24, 31], epoch=2))
+
+    node.host.answers = {
+        "digest": lambda address: messages.Digest(True),
+        "deregister": deregister,
+        "install": lambda address: messages.Ack(True),
+    }
+    node.host.book, node.host.limit = membership.Membership(node.host, 5), NOW + 60
+    asyncio.run(node.leave())
+    assert left_at[0] >= NOW + messages.LEASE_TIMEOUT
 
 
 def test_a_node_that_was_dropped_gives_no_lease():

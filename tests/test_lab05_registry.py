@@ -29,10 +29,13 @@ def admit(book, port, wish=None):
     return asyncio.run(book.register(messages.Registration("host", port, wish)))
 
 
-def pass_time(book, seconds):
+def pass_time(book, seconds, heard=()):
+    """Let time pass while some nodes are heard; return the ids of those that are dropped."""
     dropped = []
     for _ in range(round(seconds / 0.1)):
         book.host.time += 0.1
+        for id in heard:
+            ask(book, id)
         dropped += book.tick()
     return [node.id for node in dropped]
 
@@ -60,10 +63,112 @@ def test_a_newcomer_waits_until_all_nodes_that_the_last_one_affected_are_in_sync
 def test_silence_of_three_seconds_is_death(book):
     admit(book, 1)
     admit(book, 2)
-    pass_time(book, 2.5)
-    ask(book, 24)
-    assert pass_time(book, 1) == [26]
+    assert pass_time(book, 2.9, heard=[24]) == []
+    assert pass_time(book, 0.2, heard=[24]) == [26]
     assert ids(book.view.members) == [24]
+
+
+# --- lines that are cut (ring: 2 16 24 25 26 31) ---
+
+
+@pytest.fixture
+def ring(book):
+    for port in range(1, 7):
+        admit(book, port)
+    pass_time(book, 0.1, heard=EXAMPLE)
+    return book
+
+
+@pytest.mark.parametrize(
+    "silent, dropped",
+    [
+        ([24, 25], [24, 25]),
+        ([24, 25, 26], []),  # two of them may give leases to the third
+        ([24, 25, 31], [24, 25, 31]),
+        ([2, 16, 31], []),
+        ([2, 24, 25, 26], [2]),
+        (EXAMPLE, []),
+    ],
+)
+def test_silent_nodes_are_dropped_if_another_one_of_each_replica_set_is_heard(
+    ring, silent, dropped
+):
+    heard = [id for id in EXAMPLE if id not in silent]
+    assert sorted(pass_time(ring, 20, heard)) == dropped
+
+
+def test_nodes_that_fall_silent_one_after_the_other_are_as_those_that_do_so_at_once(ring):
+    """A cut takes effect with the next heartbeat of each."""
+    rest = EXAMPLE[:]
+    while rest:
+        rest.pop()
+        assert pass_time(ring, 1.0 / len(EXAMPLE), rest) == []
+    assert pass_time(ring, 20) == []
+
+
+def drop_two_and_lose_a_third(ring):
+    """Drop 24 and 25 while 26 lives but hears of nothing, then hear 26 no longer."""
+    heard = [2, 16, 31]
+    pass_time(ring, 2, heard=[26, *heard])
+    old = ring.view.epoch
+    for _ in range(13):
+        ask(ring, 26, old)
+        pass_time(ring, 0.1, heard)
+    assert ids(ring.view.members) == [26, *heard]
+    return heard
+
+
+def test_dropped_nodes_count_as_silent_until_all_know_a_view_without_them(ring):
+    heard = drop_two_and_lose_a_third(ring)
+    assert pass_time(ring, 20, heard) == []
+
+
+def test_dropped_nodes_that_answer_have_heard_so(ring):
+    heard = drop_two_and_lose_a_third(ring)
+    ring.host.reached = {"host:1": True, "host:6": True}
+    assert pass_time(ring, 20, heard) == [26]
+
+
+def test_a_silent_member_that_answers_is_not_dropped(ring):
+    ring.host.reached = dict.fromkeys((node.address for node in ring.view.members), True)
+    assert pass_time(ring, 20) == []
+
+
+def test_dropped_nodes_are_forgotten_when_all_know_a_view_without_them(ring):
+    assert pass_time(ring, 4, heard=[26, 2, 16, 31]) == [24, 25]
+    assert pass_time(ring, 4, heard=[2, 16, 31]) == [26]
+
+
+def test_nodes_without_a_process_are_dropped_when_the_leases_that_they_gave_have_run_out(ring):
+    ring.host.reached = dict.fromkeys((node.address for node in ring.view.members), False)
+    assert pass_time(ring, messages.LEASE_TIMEOUT + membership.LATE_TIMEOUT - 0.2) == []
+    assert sorted(pass_time(ring, 0.3)) == sorted(EXAMPLE)
+    assert admit(ring, 9).id >= 0
+
+
+def test_a_newcomer_waits_for_nodes_that_may_serve_and_is_told_so(ring):
+    ring.host.nodes_sync = False
+    pass_time(ring, 2)
+    ring.host.limit = 100
+    reply = admit(ring, 9)
+    assert reply.id == -1
+    assert "nodes that do not answer: 2 at host:3, 16 at host:4" in reply.reason
+    pass_time(ring, 0.1, heard=EXAMPLE)
+    assert admit(ring, 9).id >= 0
+
+
+def test_a_newcomer_takes_the_place_of_a_node_that_does_not_answer_at_the_same_address(ring):
+    assert pass_time(ring, 10, heard=[2, 16, 31]) == []
+    ring.host.silent = {24, 25, 26}
+    assert admit(ring, 1).id >= 0
+    assert "host:1" in {node.address for node in ring.view.members}
+
+
+def test_a_line_that_is_mended_brings_back_all_nodes(ring):
+    assert pass_time(ring, 10) == []
+    assert pass_time(ring, 0.5, heard=[24]) == []
+    assert pass_time(ring, 0.5, heard=[24, 26, 2]) == []
+    assert pass_time(ring, 10, heard=EXAMPLE) == []
 
 
 def test_a_registry_that_slept_itself_drops_no_node(book):
@@ -162,7 +267,10 @@ def test_only_the_node_itself_is_a_sign_of_its_life(book):
     for _ in range(8):
         pass_time(book, 0.5)
         answer = book.populate_finger_table(messages.Heartbeat(24))
-    assert not answer.known
+    assert answer.known
+    book.host.reached["host:1"] = False
+    pass_time(book, 3)
+    assert not book.populate_finger_table(messages.Heartbeat(24)).known
 
 
 def test_a_newcomer_is_told_its_id_and_keeps_it(book):

@@ -217,11 +217,22 @@ def test_a_ring_that_hung_as_a_whole_still_has_its_keys(spawn, rpc):
     keys = save_some(rpc, ring, 10)
     for node in ring.nodes:
         node.pause()
-    wait_until(lambda: rpc.members(ring) == [], "the registry to notice")
+    newcomer = ring.start_node()
+    end = time.monotonic() + 6  # s, twice the silence after which a single node is dropped
+    wait_until(lambda: time.monotonic() > end)
+    assert rpc.members(ring) == [24, 26, 2, 16]
     for node in ring.nodes:
         node.resume()
-    wait_until(lambda: len(rpc.members(ring)) == 4, "all to come back")
+    assert newcomer.expect("assigned .*")
     assert_all_found(rpc, ring, keys)
+
+
+def test_a_ring_whose_nodes_are_all_dead_admits_a_new_one(spawn, rpc):
+    ring = Ring(spawn, 3)
+    for node in ring.nodes:
+        node.kill()
+    assert ring.join().id not in (24, 26, 2)
+    assert len(rpc.members(ring)) == 1
 
 
 def test_many_clients_through_every_node_do_not_block_each_other(spawn, rpc):

@@ -109,13 +109,12 @@ class Process:
         number, future = self.serial, Future()
         self.calls[number] = address, future
         target = self.world.processes.get(address)
-        if target is None or not target.alive:
+        if target and target.alive:
+            self.send(address, ("request", self.address, number, method, request))
+        elif self.world.net.connects(self.address, address):  # else no refusal comes, either
             fail = functools.partial(self.fail, number, messages.Refused())
             self.world.sim.after(0.001, lambda: self.run(fail))
-        else:
-            message = ("request", self.address, number, method, request)
-            self.send(address, message)
-            self.world.sim.after(timeout, lambda: self.run(self.fail, number))
+        self.world.sim.after(timeout, lambda: self.run(self.fail, number))
         return future
 
     def send(self, target, message):

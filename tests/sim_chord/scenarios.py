@@ -130,15 +130,10 @@ def kill_registry(world):
 
 
 def cut(world):
-    """Lose what a process of the ring sends to the others, or what it is sent, or both.
-
-    Not all of what the registry is sent: it would drop all nodes, which no ring is to bear.
-    """
+    """Lose what a process of the ring sends to the others, or what it is sent, or both."""
     processes = [world.registry, *world.nodes(paused=True)]
     if len(processes) > 4:
         chosen, *others = world.random.sample(processes, world.random.choice([2, len(processes)]))
-        if chosen is world.registry:
-            others = others[: chord.REPLICAS]
         pairs = [(chosen.address, other.address) for other in others]
         back = [pair[::-1] for pair in pairs]
         pairs = world.random.choice([pairs, back, pairs + back])
@@ -148,6 +143,33 @@ def cut(world):
         for pair in pairs:
             world.net.mend(*pair)
         world.run(world.sim.now + world.random.choice([0, 8]))
+
+
+def cut_off_registry(world):
+    """Lose what the registry is sent by all nodes of now, or by some in a row, or all both ways.
+
+    Newcomers reach it all the same. In the meantime nodes leave, or are killed, even all of them.
+    """
+    nodes = sorted(world.nodes(paused=True), key=lambda process: process.rules.place.id)
+    if world.copies_lost or not nodes:
+        return
+    count = world.random.choice([len(nodes), world.random.randint(1, len(nodes))])
+    first = world.random.randrange(len(nodes))
+    nodes = (nodes + nodes)[first : first + count]
+    pairs = [(process.address, world.registry.address) for process in nodes]
+    pairs += world.random.choice([[], [pair[::-1] for pair in pairs]])
+    for pair in pairs:
+        world.net.cut(*pair)
+    for _ in range(world.random.randint(1, 4)):
+        world.run(world.sim.now + world.random.uniform(0, 5))
+        world.random.choice([join, leave, nothing])(world)
+    if world.random.random() < 0.03:
+        for process in world.nodes(paused=True):
+            process.kill()
+    world.run(world.sim.now + world.random.choice([0, 8]) * world.random.random())
+    for pair in pairs:
+        world.net.mend(*pair)
+    world.run(world.sim.now + world.random.choice([0, 8]))
 
 
 def take_over_a_port(world):
@@ -238,6 +260,7 @@ SCENARIOS: dict[str, tuple[list, dict]] = {
         {"network": BAD, "nodes": 8, "length": 60, "m": 4},
     ),
     "one-way cuts": ([cut, cut, join, leave], {"network": QUIET, "nodes": 7, "every": 0.6}),
+    "a registry cut off": ([cut_off_registry, join, leave], {"network": QUIET, "length": 40}),
     "slow transfers": (
         [join, leave, crash_two, hang],
         {"network": {**QUIET, "delay_of_each": 0.1}, "nodes": 7, "every": 0.6},
