@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 # Programs that start hundreds of times are not to be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo ring cluster test test-short test-lossy lint sim sim-chord soak bench bench-peers grade zoo pictures clean
+.PHONY: venv demo ring cluster watch test test-short test-lossy lint sim sim-chord soak bench bench-peers grade zoo pictures clean
 
 # After it, and `. .venv/bin/activate`, the scripts run as the README has them.
 venv: $(VENV)/ready
@@ -15,7 +15,8 @@ demo: $(VENV)/ready
 	$(RUN) demo.py
 
 # Lab 5's ring or lab 6's cluster in one terminal, until Ctrl-C: make ring N=6 M=5, make cluster N=3
-ring cluster: $(VENV)/ready
+# Or both, and a live page of each: make watch
+ring cluster watch: $(VENV)/ready
 	@$(RUN) tests/start.py $@$(if $(N), -n $(N))$(if $(M), -m $(M))
 
 test: $(VENV)/ready

@@ -152,9 +152,12 @@ class Actions:
 
 def describe(error: grpc.RpcError, node: Node) -> str:
     """Return why a node did not carry an operation out."""
+    details = error.details() or ""
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"node {node.id} does not answer"
-    return " ".join((error.details() or f"node {node.id} is unavailable").split())
+    if error.code() is grpc.StatusCode.UNAVAILABLE and not details.startswith("the owner of"):
+        return f"node {node.id} is unavailable"
+    return details
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -222,7 +222,8 @@ class Watcher:
 
     def members(self) -> list[WatchedNode]:
         """Return the nodes of the ring, by id."""
-        found = [node for node in self.nodes.values() if node.is_member and not node.ended]
+        known = list(self.nodes.values())  # at once: the asking thread may change them
+        found = [node for node in known if node.is_member and not node.ended]
         return sorted(found, key=lambda node: node.id)
 
     def registry_state(self) -> str:

@@ -1,5 +1,6 @@
 """Lab 5's watch.py as its pages see it."""
 
+import contextlib
 import http.client
 import json
 import urllib.request
@@ -15,10 +16,16 @@ class Page:
         self.url = self.script.expect(r"^Open (http://127\.0\.0\.1:\d+)$")[1]
         self.port = int(self.url.rpartition(":")[2])
 
+    @contextlib.contextmanager
+    def reading(self):
+        """Yield the pictures of the ring as they come, beginning with the present one."""
+        with urllib.request.urlopen(f"{self.url}/events", timeout=10) as events:
+            yield (json.loads(line[6:]) for line in events if line.startswith(b"data: {"))
+
     def state(self):
         """Return the present picture of the ring."""
-        with urllib.request.urlopen(f"{self.url}/events", timeout=10) as events:
-            return next(json.loads(line[6:]) for line in events if line.startswith(b"data: {"))
+        with self.reading() as pictures:
+            return next(pictures)
 
     def node(self, id):
         """Return what is shown of a node, or None."""

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tests.browser import browsing, look
 from tests.harness import ROOT, spawning, wait_until
+from tests.lab05_page import Page
+from tests.lab05_ring import Ring
 from tests.lab06_cluster import Cluster
 
 WIDTH = 860  # pixels
@@ -29,6 +31,24 @@ def clip(browser, selector: str) -> bytes:
     )
     shot = {"captureBeyondViewport": True, "clip": box}
     return base64.b64decode(browser.execute_cdp_cmd("Page.captureScreenshot", shot)["data"])
+
+
+def chord(spawn, folder: Path, browser) -> bytes:
+    """Return the assignment's ring, the fingers of node 2, and its walk to the key Kazan."""
+    ring = Ring(spawn, 6)
+    page = Page(spawn, ring.address)
+    wait_until(lambda: len(page.states()) == 6 and set(page.states().values()) == {"in sync"})
+    look(browser, WIDTH, 720)
+    browser.get(page.url)
+    wait_until(lambda: browser.find_elements("css selector", ".node"))
+    for field, text in (("key", "Kazan"), ("text", "a city")):
+        browser.find_element("id", field).send_keys(text)
+    browser.find_element("css selector", "button[value=save]").click()
+    wait_until(lambda: browser.find_element("id", "result").text)
+    wait_until(lambda: page.node(26)["held"])
+    moment(0.5)
+    browser.execute_script("scrollTo(0, 0)")
+    return clip(browser, "#ring")
 
 
 def raft(spawn, folder: Path, browser) -> bytes:
@@ -108,7 +128,7 @@ def unfiltered(data: bytes, width: int, height: int, size: int) -> list[list[tup
     return rows
 
 
-PICTURES: dict[str, Callable] = {"lab06_raft/watch.png": raft}
+PICTURES: dict[str, Callable] = {"lab05_chord/watch.png": chord, "lab06_raft/watch.png": raft}
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Start a Chord ring or a Raft cluster in one terminal: make ring, or make cluster
+"""Start a Chord ring, a Raft cluster, or both with their pages: make ring, cluster or watch
 
 Each line of a child is shown with the child's name in front. Ctrl-C ends all children in good
 order; a second Ctrl-C is passed on to them. A child that ends by itself is named; the others go on,
@@ -18,8 +18,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-READY = re.compile(rb"Registry listens|assigned node_id|The server starts")
+READY = re.compile(rb"Registry listens|assigned node_id|The server starts|Open http")
 LARGEST_M = 32  # bits of an id in the ring
+DEFAULT_PORTS = {"ring": 5000, "cluster": 50000, "watch": 5000}
+PAGES = 8005  # the port of the ring's page; the cluster's has the next one
+WATCHED_SERVERS = 3
 Command = tuple[str, str, list]  # a name, a script and its arguments
 
 
@@ -103,11 +106,11 @@ def end(children: list[Child], events: queue.SimpleQueue) -> None:
                 child.interrupt()
 
 
-def ring(args: argparse.Namespace) -> list[Command]:
+def ring(port: int, count: int, m: int) -> list[Command]:
     """Return the commands of a registry and its nodes."""
-    registry, *nodes = (f"127.0.0.1:{args.port + n}" for n in range(args.n + 1))
+    registry, *nodes = (f"127.0.0.1:{port + n}" for n in range(count + 1))
     return [
-        ("registry", "lab05_chord/Registry.py", [registry, args.m]),
+        ("registry", "lab05_chord/Registry.py", [registry, m]),
         *(
             (f"node {address[10:]}", "lab05_chord/Node.py", [registry, address])
             for address in nodes
@@ -115,20 +118,39 @@ def ring(args: argparse.Namespace) -> list[Command]:
     ]
 
 
-def cluster(args: argparse.Namespace, folder: Path) -> list[Command]:
-    """Write a config.conf into the folder; return the commands of its servers."""
-    config = folder / "config.conf"
-    config.write_text("".join(f"{n} 127.0.0.1 {args.port + n}\n" for n in range(args.n)))
+def cluster(port: int, count: int, config: Path) -> list[Command]:
+    """Write a config.conf; return the commands of its servers."""
+    config.write_text("".join(f"{n} 127.0.0.1 {port + n}\n" for n in range(count)))
     script = "lab06_raft/server.py"
-    return [(f"server {n}", script, [n, "--config", config]) for n in range(args.n)]
+    return [(f"server {n}", script, [n, "--config", config]) for n in range(count)]
+
+
+def commands(args: argparse.Namespace, folder: Path) -> list[Command]:
+    """Return the commands of what is to be started; a file for them goes into the folder."""
+    port, config = args.port or DEFAULT_PORTS[args.what], folder / "config.conf"
+    if args.what == "ring":
+        return ring(port, args.n, args.m)
+    if args.what == "cluster":
+        return cluster(port, args.n, config)
+    servers, pages = DEFAULT_PORTS["cluster"], PAGES
+    if args.port:
+        servers = port + args.n + 1
+        pages = servers + WATCHED_SERVERS
+    return [
+        *ring(port, args.n, args.m),
+        *cluster(servers, WATCHED_SERVERS, config),
+        ("ring page", "lab05_chord/watch.py", [f"127.0.0.1:{port}", "--port", pages]),
+        ("raft page", "lab06_raft/watch.py", ["--config", config, "--port", pages + 1]),
+    ]
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Start a Chord ring or a Raft cluster in one terminal; Ctrl-C ends it.",
+        description="Start a Chord ring, a Raft cluster, or both with their live pages, in one "
+        "terminal; Ctrl-C ends it.",
         epilog="example: python3 tests/start.py ring -n 6 -m 5",
     )
-    parser.add_argument("what", choices=["ring", "cluster"], help="lab 5 or lab 6")
+    parser.add_argument("what", choices=DEFAULT_PORTS, help="lab 5, lab 6, or both and their pages")
     parser.add_argument("-n", type=int, help="nodes or servers (default: 6 nodes, 3 servers)")
     parser.add_argument(
         "-m", type=int, default=5, help="bits of a node's id (default: %(default)s)"
@@ -136,28 +158,27 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--port",
         type=int,
-        help="of the registry or server 0; the others follow (default: 5000 or 50000)",
+        help="of the registry or server 0; the others follow (default: 5000 or 50000; "
+        f"of the pages: {PAGES} and {PAGES + 1})",
     )
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     args = parser.parse_args(argv)
-    is_ring = args.what == "ring"
+    is_ring = args.what != "cluster"
     args.n = (6 if is_ring else 3) if args.n is None else args.n
-    args.port = (5000 if is_ring else 50000) if args.port is None else args.port
     if not 1 <= args.m <= LARGEST_M:
         parser.error(f"-m: from 1 to {LARGEST_M}, not {args.m}")
     if args.n < 1 or (is_ring and args.n > 2**args.m):
         parser.error(f"-n: {args.n} are too {'few' if args.n < 1 else 'many for -m'}")
-    if not 1 <= args.port <= 65535 - args.n:
-        parser.error(f"--port: from 1 to {65535 - args.n}, not {args.port}")
+    highest = 65535 - args.n - (WATCHED_SERVERS + 2 if args.what == "watch" else 0)
+    if args.port is not None and not 1 <= args.port <= highest:
+        parser.error(f"--port: from 1 to {highest}, not {args.port}")
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    if args.what == "ring":
-        return run(ring(args))
     with tempfile.TemporaryDirectory() as folder:
-        return run(cluster(args, Path(folder)))
+        return run(commands(args, Path(folder)))
 
 
 if __name__ == "__main__":

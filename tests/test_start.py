@@ -1,9 +1,10 @@
-"""A ring or a cluster in one terminal, as `make ring` and `make cluster` start it."""
+"""A ring, a cluster, or both and their pages in one terminal, as `make watch` starts them."""
 
 import re
 import signal
 import socket
 import subprocess
+import urllib.request
 
 import pytest
 
@@ -17,7 +18,7 @@ def start(spawn):
     """Start a ring or a cluster on free ports; the first port is `start.port`."""
 
     def start(what, count, *options, **files):
-        start.port = free_port(count=count + 1)
+        start.port = free_port(count=count + 6)
         arguments = [what, "-n", count, "--port", start.port, *options]
         started.append(spawn(ROOT / "tests/start.py", *arguments, **files))
         return started[-1]
@@ -57,6 +58,20 @@ def test_a_cluster_elects_a_leader_that_a_client_finds(spawn, start):
     cluster.interrupt()
     assert cluster.wait() == 0
     assert not listens(start.port)
+
+
+def test_a_ring_a_cluster_and_their_pages_start_and_end_together(start):
+    before = children()
+    both = start("watch", 2)
+    pages = [both.expect(rf"^ *{lab} page \| Open (http://\S+)$")[1] for lab in ("ring", "raft")]
+    for page, port in zip(pages, (start.port + 6, start.port + 7), strict=True):
+        assert page == f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(page, timeout=10) as answer:
+            assert b"<svg" in answer.read()
+    assert len(children() - before) == 8
+    both.interrupt()
+    assert both.wait() == 0, both.transcript()
+    assert not children() - before
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
@@ -123,6 +138,7 @@ def test_a_terminal_that_has_gone_ends_all(start):
         (["ring", "-n", "9", "-m", "3"], "too many"),
         (["ring", "-m", "33"], "from 1 to 32"),
         (["cluster", "--port", "65535"], "--port"),
+        (["watch", "--port", "65525"], "from 1 to 65524"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_2(spawn, arguments, reason):
@@ -137,6 +153,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(spawn, arguments, reason):
         (["ring", "N=6", "M=5"], "start.py ring -n 6 -m 5"),
         (["cluster", "N=3"], "start.py cluster -n 3"),
         (["cluster"], "start.py cluster"),
+        (["watch"], "start.py watch"),
     ],
 )
 def test_make_starts_it(target, command):
