@@ -1,5 +1,6 @@
 """Lab 5's live page: what it tells of a real ring, and what it does there."""
 
+import asyncio
 import contextlib
 import math
 import os
@@ -7,13 +8,15 @@ import re
 import socket
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests import browser as chromium
-from tests.harness import ROOT, spawning, wait_until
+from tests.harness import ROOT, listens, spawning, wait_until
 from tests.lab05_page import Page
+from tests.lab05_parts import FakeHost, chord, membership, messages
 from tests.lab05_ring import Ring, Rpc
 
 IDS = [2, 16, 24, 25, 26, 31]
@@ -292,6 +295,30 @@ def test_a_node_that_is_asked_for_no_numbers_counts_no_keys(spawn, rpc):
     brief = node.inspect(rpc.Inspection(without_counts=True), timeout=5)
     assert (before.own_keys, after.own_keys, brief.own_keys) == (0, 1, 0)
     assert before.changes != after.changes == brief.changes
+
+
+def test_a_node_that_waits_for_its_registry_says_that_it_is_not_in_the_ring(spawn, rpc):
+    ring = Ring(spawn, 0)
+    ring.registry.pause()
+    node = ring.start_node()
+    wait_until(lambda: listens(node.port))
+    with pytest.raises(rpc.error, match="not in the ring yet") as refused:
+        rpc.node(node).inspect(rpc.Inspection(), timeout=5)
+    assert refused.value.code().name == "FAILED_PRECONDITION"
+
+
+def test_the_registry_lists_a_newcomer_as_long_as_its_id_is_kept(rpc):
+    host = FakeHost()
+    host.book = book = membership.Membership(host, 5)
+    book.open = True
+    request = messages.Registration("host", 1, prepare=True)
+    id = asyncio.run(book.register(request)).id
+    assert book.joining() == [chord.Node(id, "host:1")]
+    assert asyncio.run(book.register(replace(request, wish=id, prepare=False))).id == id
+    assert book.joining() == []
+    asyncio.run(book.register(replace(request, port=2)))
+    host.time += membership.RESERVATION_TIMEOUT
+    assert book.joining() == []
 
 
 # --- In a browser ---
