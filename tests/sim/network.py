@@ -182,6 +182,9 @@ class Channel:
 
         return start
 
+    def unary_stream(self, path, *_, **__) -> None:
+        """No server calls such a method; its stub asks for a way to do so all the same."""
+
     async def close(self, grace=None) -> None:
         pass
 
