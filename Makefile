@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 # Programs that start hundreds of times are not to be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo ring cluster watch test test-short test-lossy lint sim sim-chord soak bench bench-peers grade zoo pictures clean
+.PHONY: venv demo ring cluster watch test test-short test-lossy lint sim sim-chord sim-picture soak bench bench-peers grade zoo pictures clean
 
 # After it, and `. .venv/bin/activate`, the scripts run as the README has them.
 venv: $(VENV)/ready
@@ -48,6 +48,11 @@ SERVER_SEEDS ?= 1000
 sim: $(VENV)/ready
 	$(RUN) -m tests.sim_raft $(SEEDS)
 	$(RUN) -m tests.sim $(SERVER_SEEDS)
+
+# One run as a page to look at: make sim-picture SEED=7, make sim-picture LAB=5 SCENARIO=storm
+SEED ?= 0
+sim-picture: $(VENV)/ready
+	$(RUN) -m tests.sim_picture $(or $(LAB),6) $(SEED)$(if $(SCENARIO), --only "$(SCENARIO)")
 
 # Lab 5's rings in virtual time: so many seeds of every scenario.
 CHORD_SEEDS ?= 100

@@ -4,6 +4,7 @@ In the end one leader must have emerged, every server must take a command, and t
 clients got must be those of one register.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from tests.sim.clients import KEYS
@@ -143,9 +144,13 @@ class Faults:
         self.world.errors.append(f"a stranger's vote request was answered: {request}")
 
 
-def run(seed: int) -> Cluster:
-    """Run one seed; raise Violation if a property fails, or if in the end there is no recovery."""
+def run(seed: int, look: Callable[[Cluster], None] = lambda cluster: None) -> Cluster:
+    """Run one seed; raise Violation if a property fails, or if in the end there is no recovery.
+
+    `look` is given the cluster before it starts.
+    """
     cluster = Cluster(seed)
+    look(cluster)
     with cluster.simulated():
         cluster.begin(cluster.pick(2, 4, 6), FAULTY)
         Faults(cluster)
@@ -191,5 +196,5 @@ def violation(seed: int) -> str | None:
     try:
         run(seed)
     except Violation as error:
-        return f"{error}: python -m tests.sim 1 --first {seed}"
+        return f"{error}: python -m tests.sim 1 --first {seed}; make sim-picture SEED={seed}"
     return None

@@ -23,9 +23,14 @@ def play(
     keys=KEYS,
     pause=0.3,
     rings=1,
+    look=lambda world: None,
 ):
-    """Run rings under clients, with a random one of `faults` every so often; then check all."""
+    """Run rings under clients, with a random one of `faults` every so often; then check all.
+
+    `look` is given the first ring before anything happens.
+    """
     world = World(seed, m, **network)
+    look(world)
     for _ in range(1, rings):
         World(seed, m, beside=world)
     try:
@@ -309,6 +314,7 @@ def run(names: list[str], seeds: range) -> tuple[int, int, int]:
             except Exception as error:  # rules that raise are a finding too
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 found = error if isinstance(error, AssertionError) else f"{error!r} in {where}"
-                print(f"{name}, seed {seed}: {found}", flush=True)
+                drawn = f'make sim-picture LAB=5 SEED={seed} SCENARIO="{name}"'
+                print(f"{name}, seed {seed}: {found}: {drawn}", flush=True)
                 failures += 1
     return len(seeds) * len(names), failures, beyond
