@@ -12,6 +12,8 @@ if __name__ == "__main__":
 import argparse
 import re
 import sys
+import time
+from collections.abc import Callable
 
 import rpc
 import shell
@@ -19,6 +21,7 @@ from rpc import grpc
 from wire import ANY_LENGTH, messages, services
 
 CONNECT_TIMEOUT = 2.0  # s
+RECONNECT_INTERVAL = 0.05  # s
 CALL_TIMEOUT = 10.0  # s; a node itself gives up after 8
 QUOTES = '"“”„'
 SINGLE_QUOTES = "'‘’‚`"  # around a key they are a mistake; inside one they are text
@@ -65,7 +68,7 @@ class Client(shell.Shell):
         registry, node = services.RegistryServiceStub(channel), services.NodeServiceStub(channel)
         for name, ask in (("Registry", registry.get_chord_info), ("Node", node.get_finger_table)):
             try:
-                ask(messages.Empty(), timeout=CONNECT_TIMEOUT)
+                insist(ask)
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                     continue
@@ -158,6 +161,23 @@ class Client(shell.Shell):
             self.show(cli.printable(f"True, {key} {done} node {reply.node_id}"))
         else:
             self.fail(cli.printable(f"False, {reply.message}"))
+
+
+def insist(ask: Callable) -> None:
+    """Ask until there is an answer, or no process listens there, at most for CONNECT_TIMEOUT.
+
+    An attempt to connect ends before TCP sends a lost SYN again, so one lost packet fails it.
+    """
+    deadline = time.monotonic() + CONNECT_TIMEOUT
+    while True:
+        try:
+            ask(messages.Empty(), timeout=max(0.0, deadline - time.monotonic()))
+            return
+        except grpc.RpcError as error:
+            details = (error.details() or "").lower()
+            if "failed to connect" not in details or "refused" in details:
+                raise
+        time.sleep(RECONNECT_INTERVAL)
 
 
 def place(address: str) -> str:

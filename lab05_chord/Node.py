@@ -23,7 +23,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from member import Member
-from messages import Kind, Outcome, Status, Unreachable
+from messages import CALL_TIMEOUT, Kind, Outcome, Status, Unreachable
 from rpc import bind, grpc
 from wire import (
     OPERATIONS,
@@ -53,6 +53,7 @@ class Servicer(services.NodeServiceServicer):
     def __init__(self, threads: Threads, member: Member):
         self.do = threads.do
         self.member = member
+        self.identity = threads.draw_identity()
         self.operations = threading.Semaphore(OPERATIONS)
         self.routes = threading.Semaphore(ROUTES)
 
@@ -99,7 +100,8 @@ class Servicer(services.NodeServiceServicer):
         """Tell this node's id and fingers."""
         id, view = self.member.place.id, self.member.place.view
         fingers = view.fingers(id) if id in view.by_id else []
-        return messages.FingerTable(id=id, finger_table=[to_message(n) for n in fingers])
+        table = [to_message(node) for node in fingers]
+        return messages.FingerTable(id=id, finger_table=table, process=self.identity)
 
     def inspect(self, request, context):
         """Tell where this node stands and how many keys it has, or also which it owns."""
@@ -144,8 +146,10 @@ class Servicer(services.NodeServiceServicer):
     )
 
 
-def join(threads: Threads, member: Member) -> str | None:
+def join(threads: Threads, member: Member, identity: int) -> str | None:
     """Get a place in the ring; return why there is none, if so."""
+    if is_taken(threads, member.place.address, identity):
+        return f"another node answers at {member.place.address}: announce an address of this one"
     try:
         threads.find_registry(member.registry, REGISTRY_PATIENCE)
         reply = threads.do(member.join)
@@ -154,16 +158,28 @@ def join(threads: Threads, member: Member) -> str | None:
     return reply.reason if reply.id < 0 else None
 
 
+def is_taken(threads: Threads, address: str, identity: int) -> bool:
+    """Tell whether another process than the one of this identity answers as a node.
+
+    The registry would take the other one for dead, and each of the two would throw the other out.
+    """
+    try:
+        node = threads.channels.to(address).node
+        return node.get_finger_table(messages.Empty(), timeout=CALL_TIMEOUT).process != identity
+    except grpc.RpcError:  # as behind a router that leads no packet back
+        return False
+
+
 class Life(threading.Thread):
     """Joins, then asks the registry every second; or wakes the main thread with a `problem`."""
 
-    def __init__(self, threads: Threads, member: Member):
+    def __init__(self, threads: Threads, member: Member, identity: int):
         super().__init__(daemon=True)
-        self.threads, self.member = threads, member
+        self.threads, self.member, self.identity = threads, member, identity
         self.problem: str | None = None
 
     def run(self) -> None:
-        self.problem = join(self.threads, self.member)
+        self.problem = join(self.threads, self.member, self.identity)
         if self.problem:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
@@ -247,11 +263,12 @@ def main(argv: list[str] | None = None) -> None:
     announced, announced_port = args.announce
     ipaddr = f"[{announced}]" if ":" in announced else announced
     member = Member(threads, ipaddr, announced_port or bound, cli.join_address(*args.registry))
-    services.add_NodeServiceServicer_to_server(Servicer(threads, member), server)
+    servicer = Servicer(threads, member)
+    services.add_NodeServiceServicer_to_server(servicer, server)
     server.start()
     if port == 0:
         cli.say(f"Node listens on {cli.join_address(host, bound)}")
-    life = Life(threads, member)
+    life = Life(threads, member, servicer.identity)
     life.start()
     signal.sigwait(cli.STOP_SIGNALS)
     if life.problem:

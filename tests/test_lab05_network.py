@@ -148,6 +148,15 @@ class Distributed:
         return client
 
 
+def test_a_client_connects_although_its_first_packet_is_lost(spawn, network):
+    ring, host = Distributed(spawn, network, 0), network.host()
+    ring.hosts[0].vanish()
+    client = ring.start(host, "Client.py", "-c", f"connect {ring.registry_address}")
+    wait_until(lambda: "SYN-SENT" in host.run("ss", "-Htan"), "the first packet")
+    ring.hosts[0].reappear()
+    client.expect("Connected to Registry")
+
+
 def test_connections_that_a_firewall_has_forgotten_are_made_anew(spawn, network):
     """Every node is in the ring and finds all keys within 5 s."""
     ring = Distributed(spawn, network, 3)

@@ -443,6 +443,16 @@ def test_others_reach_a_node_by_what_it_announces(spawn, rpc):
             assert node.wait() == 0
 
 
+def test_a_node_that_announces_the_address_of_another_is_refused(spawn):
+    ring = Ring(spawn, 1)
+    taken = f"127.0.0.1:{ring.nodes[0].port}"
+    address = f"127.0.0.1:{free_port()}"
+    node = spawn("lab05_chord/Node.py", ring.address, address, "--announce", taken)
+    assert node.wait() == 1
+    assert taken in node.err and len(node.err.splitlines()) == 1
+    assert ring.ask("get_info") == [f"{ring.nodes[0].id}: {taken}"]
+
+
 def test_nodes_that_join_at_once_and_the_registry_print_the_same_lines(spawn):
     ring = Ring(spawn, 0)
     nodes = [ring.start_node() for _ in range(5)]
