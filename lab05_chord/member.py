@@ -136,7 +136,7 @@ class Member:
             place.renew_lease(sent)
             self.step_into(reply.view)
             if reply.all_in_sync and reply.epoch == place.view.epoch == place.in_sync_epoch:
-                self.sync.sweep()
+                await self.sync.sweep()
         elif view.epoch == place.view.epoch and not (place.joining or place.leaving):
             await self.join()  # the registry has dropped this node
 

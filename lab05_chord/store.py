@@ -59,14 +59,13 @@ class Store:
             self.generation += bool(self.records.pop(key, None))
             self._changes.pop(key, None)
 
-    def rejoin(self, m: int, absence: float, copied: Iterable[Record] = ()) -> None:
-        """Take the records to a new place in a ring of 2**m ids, after an absence in seconds."""
+    def rejoin(self, absence: float, copied: "Store") -> None:
+        """Take the records to a new place, for which others were copied, after so many seconds."""
         kept = () if absence > TOMBSTONE_TIMEOUT else map(demoted, self.records.values())
-        records = [*kept, *copied]
-        self.m = m
+        self.m, self.count = copied.m, copied.count
         self.generation += 1
-        self.records, self._changes = {}, {}
-        for record in records:
+        self.records, self._changes = copied.records, copied._changes
+        for record in kept:
             self.put(record)
 
     def sweep_tombstones(self, now: float) -> None:

@@ -50,7 +50,7 @@ class Sync:
         self.transfer, self.replication = transfer, replication
         self.heartbeat, self.heartbeat_soon = heartbeat, heartbeat_soon
         self.known: dict[Node, RemoteVersions] = {}  # what the successors have
-        self.copied: list[Record] = []  # before this node was in the ring
+        self.copied = Store(0)  # before this node was in the ring
         self.running = False
         self.swept_epoch = 0
 
@@ -67,21 +67,26 @@ class Sync:
         members = (*others, Node(id, self.place.address))
         to_be = View(view.epoch, view.m, members, view.ring)
         arc = to_be.held_after(id), id
+        self.copied.m = view.m
         try:
             for source in to_be.next_nodes(id):
                 versions = await self.transfer.versions(view, source, *arc, self.known)
                 if versions is None:
                     return False
-                have = {record.key: record for record in self.copied}
-                self.copied += await self.transfer.fetch(source, view.ring, versions, have)
+                have = self.copied.records
+                records = await self.transfer.fetch(source, view.ring, versions, have)
+                async for part in in_slices(self.host, records):
+                    for record in part:
+                        self.copied.put(record)
         except Unreachable:
             return False
         return True
 
     def rejoin(self, m: int, absence: float) -> None:
-        """Take the records to a new place, with those that were copied for it."""
-        self.store.rejoin(m, absence, self.copied)
-        self.copied = []
+        """Take the records to a new place in a ring of 2**m ids, with those copied for it."""
+        self.copied.m = m
+        self.store.rejoin(absence, self.copied)
+        self.copied = Store(0)
         self.replication.uncertain.clear()
         self.replication.handed_over.clear()
 
@@ -125,6 +130,7 @@ class Sync:
         if None in theirs:
             return False
         newest = await self._collect(view, replicas, theirs)
+        await self.host.sleep(0)  # what follows is long
         records = newest | self._served(view)
         pushes = (
             self.transfer.push(view, *its, records) for its in zip(replicas, theirs, strict=True)
@@ -160,6 +166,7 @@ class Sync:
         elif self.place.later(upto, after) == after:
             return {}
         newest = self.store.on(after, upto)
+        await self.host.sleep(0)  # that was long
         known = [{key: record.version for key, record in newest.items()}]
         for node, versions in zip(replicas, theirs, strict=True):
             if upto != self.place.id:
@@ -182,15 +189,20 @@ class Sync:
                     version = self.replication.next_version(view)
                     newest[key] = replace(record, version=version)
 
-    def sweep(self) -> None:
+    async def sweep(self) -> None:
         """Drop what is no longer of use: all nodes are in sync in this view, so others have it."""
-        place, store = self.place, self.store
+        place, store, view = self.place, self.store, self.place.view
         if place.leaving:
             return
-        if self.swept_epoch < place.view.epoch and place.is_member():
-            self.swept_epoch = place.view.epoch
-            held = store.on(place.view.held_after(place.id), place.id)
-            store.drop(store.records.keys() - held.keys() - self.replication.handed_over)
+        if self.swept_epoch < view.epoch and place.is_member():
+            self.swept_epoch = view.epoch
+            held = store.on(view.held_after(place.id), place.id)
+            others = [key for key in store.records if key not in held]
+            await self.host.sleep(0)  # that was long
+            async for keys in in_slices(self.host, others):
+                if self._is_over(view):
+                    return
+                store.drop(set(keys) - self.replication.handed_over)
         store.sweep_tombstones(self.host.now())
 
     # --- the replica ---

@@ -9,7 +9,6 @@ Handoff
     records. If it dies on the way, it is a dead node like any other.
 """
 
-import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from chord import REPLICAS, Node, View
@@ -70,6 +69,7 @@ class Transfer:
                 return None
             its.add(reply)
             more = reply.more
+            await self.host.sleep(0)  # with many keys this was long, and so is what follows
         return its.on(after, upto, view.m)
 
     async def _call(self, node: Node, method: str, request: object) -> object:
@@ -121,15 +121,10 @@ class Handoff:
         self.known: dict[Node, RemoteVersions] = {}  # what the successors have
 
     async def prepare(self) -> None:
-        """Learn what the successors have while this node still serves, to be done sooner then."""
+        """Bring the successors up to date while this node still serves, to be done sooner then."""
         view = self.place.view
         successors = view.next_nodes(self.place.id, REPLICAS + 1)
-        await self.host.gather(*(self._look(view, node) for node in successors))
-
-    async def _look(self, view: View, node: Node) -> None:
-        self.transfer.unfinished[node.id] = len(self.store.records)
-        with contextlib.suppress(Unreachable):
-            await self.transfer.versions(view, node, self.place.id, self.place.id, self.known)
+        await self.host.gather(*(self._give(view, node) for node in successors))
 
     async def hand_over(self, view: View) -> int | None:
         """Give the next three living nodes what they lack; return how many have all.

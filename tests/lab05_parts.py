@@ -55,7 +55,7 @@ class FakeHost:
         self.beside = False
 
     async def sleep(self, seconds):
-        if self.beside:
+        if self.beside or not seconds:
             return
         self.time += seconds
         self.book.tick()

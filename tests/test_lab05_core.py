@@ -194,7 +194,9 @@ def test_a_change_between_two_pages_is_not_missed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda it: it.drop(["Minsk"]), lambda it: it.rejoin(5, 1000)], ids=["drop", "rejoin"]
+    "change",
+    [lambda it: it.drop(["Minsk"]), lambda it: it.rejoin(1000, store.Store(0))],
+    ids=["drop", "rejoin"],
 )
 def test_what_a_store_no_longer_has_is_in_no_listing(change):
     it, known = store_of("Kazan", "Minsk"), store.RemoteVersions(0, 0)
@@ -246,7 +248,9 @@ def test_a_node_that_comes_back_brings_records_that_are_older_than_any_other(abs
     it = store.Store(7)
     for key in (KEY, "Kazan"):
         it.put(messages.Record(key, 2**40, "old"))
-    it.rejoin(5, absence, [messages.Record(KEY, 1, "new")])
+    copied = store.Store(0)
+    copied.put(messages.Record(KEY, 1, "new"))
+    it.rejoin(absence, copied)
     assert it.records[KEY].text == "new" and ("Kazan" in it.records) == kept
     it.put(messages.Record("Kazan", 1, "new"))
     assert it.records["Kazan"].text == "new"

@@ -36,6 +36,24 @@ def test_a_node_does_not_leave_before_all_that_live_have_its_records(node):
     assert asyncio.run(node.handoff.hand_over(node.place.view)) == 3
 
 
+def test_a_leaving_node_gives_its_records_away_while_it_still_serves(node):
+    node.store.put(messages.Record(KEY, 1, "x"))
+    serving = []
+
+    def replicate(address):
+        serving.append(node.place.serves(KEY))
+        return messages.Ack(True)
+
+    node.host.answers = {
+        "digest": lambda address: messages.Digest(True),
+        "replicate": replicate,
+        "deregister": lambda address: messages.Departed(True, "", view_of([2, 24, 31], epoch=2)),
+        "install": lambda address: messages.Ack(True),
+    }
+    assert asyncio.run(node.leave())
+    assert serving[:3] == [True] * 3
+
+
 def test_an_owner_that_has_answered_is_asked_first_in_the_same_view():
     node = node_in(view_of(EXAMPLE), 16)
 

@@ -210,11 +210,23 @@ def test_a_sweep_drops_what_a_node_does_not_hold_unless_it_is_handed_over():
         node.store.put(messages.Record(key, 1, "x"))
     copies = messages.Copies(16, 1, (messages.Record("Kazan", 2, "y"),), 1)
     assert node.replicate(copies).accepted
-    node.sync.sweep()
+    asyncio.run(node.sync.sweep())
     assert node.store.records.keys() == {"Kazan", KEY}
     node.install(view_of(EXAMPLE, epoch=2))
-    node.sync.sweep()
+    asyncio.run(node.sync.sweep())
     assert node.store.records.keys() == {KEY}
+
+
+def test_a_sweep_lets_others_run_and_ends_with_its_view():
+    node = node_in(view_of(EXAMPLE), 16)
+    node.store.put(messages.Record("Kazan", 1, "x"))  # 22, which it holds in a smaller ring
+
+    async def sleep(seconds):
+        node.install(view_of([2, 16, 24], epoch=2))
+
+    node.host.sleep = sleep
+    asyncio.run(node.sync.sweep())
+    assert "Kazan" in node.store.records
 
 
 def test_uncertain_keys_are_decided_before_a_node_is_in_sync(node):

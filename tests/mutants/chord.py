@@ -233,14 +233,14 @@ MUTANTS = [
     Mutant(
         "records that were handed over are dropped at a sweep",
         SYNC,
-        " - held.keys() - self.replication.handed_over)",
-        " - held.keys())",
+        "                store.drop(set(keys) - self.replication.handed_over)\n",
+        "                store.drop(keys)\n",
     ),
     Mutant(
         "records that a node no longer holds are kept",
         SYNC,
-        "            store.drop(store.records.keys() - held.keys()",
-        "            set(store.records.keys() - held.keys()",
+        "                store.drop(set(keys) - self",
+        "                set(set(keys) - self",
     ),
     # --- in sync (sync.py) ---
     Mutant(
@@ -347,6 +347,18 @@ MUTANTS = [
         TRANSFER,
         "sum(results) if sum(results) >= needed and view is self.place.view else None\n",
         "sum(results)\n",
+    ),
+    Mutant(
+        "a leaving node gives nothing away while it serves",
+        MEMBER,
+        "        await self.handoff.prepare()\n",
+        "",
+    ),
+    Mutant(
+        "a sweep goes on in another view",
+        SYNC,
+        "                if self._is_over(view):\n                    return\n",
+        "",
     ),
     Mutant(
         "a node hands over to its successor alone",
@@ -591,8 +603,8 @@ MUTANTS = [
     Mutant(
         "what a newcomer has copied is dropped",
         STORE,
-        "        records = [*kept, *copied]\n",
-        "        records = [*kept]\n",
+        "        self.records, self._changes = copied.records, copied._changes\n",
+        "        self.records, self._changes = {}, {}\n",
     ),
     Mutant(
         "a leaving node tells no neighbour",
