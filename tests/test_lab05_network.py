@@ -180,6 +180,26 @@ def test_connections_that_a_firewall_has_forgotten_are_made_anew(spawn, network)
     assert time.monotonic() - begun < 6  # s; and one of these for a busy machine
 
 
+def test_a_registry_that_is_cut_off_gives_the_ring_to_no_newcomer(spawn, network):
+    """The nodes serve meanwhile, and the newcomer joins them when the line is mended."""
+    ring = Distributed(spawn, network, 3)
+    client = ring.client(ring.nodes[0].host, ring.nodes[0].address)
+    client.send("save Kazan x")
+    client.expect("True, Kazan is saved in node .*")
+    ring.hosts[0].vanish()
+    newcomer = f"{ring.hosts[0].address}:{NODE_PORT}"
+    newcomer = ring.start(ring.hosts[0], "Node.py", ring.registry_address, newcomer)
+    end = time.monotonic() + 6  # s, twice the silence after which a single node is dropped
+    wait_until(lambda: time.monotonic() > end)
+    client.send("find Kazan")
+    client.expect("True, Kazan is saved in node .*")
+    assert not newcomer.out
+    ring.hosts[0].reappear()
+    newcomer.expect("assigned .*")
+    client.send("find Kazan")
+    client.expect("True, Kazan is saved in node .*")
+
+
 def test_a_transfer_holds_up_no_other_call_between_the_same_two_nodes(spawn, network):
     ring = Distributed(spawn, network, 1)
     saver = ring.client(ring.nodes[0].host, ring.nodes[0].address)
