@@ -120,11 +120,14 @@ class Replication:
         return False
 
     async def resolve_uncertain(self) -> bool:
-        """Write uncertain keys anew, so that a write that failed stays without effect."""
+        """Write uncertain keys anew, so that a write that failed stays without effect.
+
+        Return whether none is left.
+        """
         for key in sorted(self.uncertain):  # in one order, so that a simulated run can be repeated
             if not self.place.owns(key):
                 self.uncertain.discard(key)
-            elif key not in self.writing and not await self._rewrite(key):
+            elif key in self.writing or not await self._rewrite(key):
                 return False
         return True
 
