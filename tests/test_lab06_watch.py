@@ -92,7 +92,7 @@ def test_the_events_tell_the_leader_its_heartbeats_and_their_arrival(watched, li
         found = event["servers"][leader]
         beats = [m for m in event["messages"] if m["kind"] == "AppendEntriesRequest"]
         return found.get("role") == "leader" and any(
-            m["from"] == leader and m["received"] and 0 <= m["received"] - m["sent"] < 1
+            m["from"] == leader and m["sent"] and m["received"] and m["sent"] <= m["received"]
             for m in beats
         )
 
@@ -116,7 +116,7 @@ def test_a_vote_and_an_entry_are_seen_from_asking_to_the_answer(watched, listeni
         return {("RequestVoteReply", False), ("AppendEntriesReply", True)} <= seen.keys()
 
     events.until(has_seen)
-    assert all(0 <= m["received"] - m["sent"] < 1 for m in seen.values())
+    assert all(m["sent"] <= m["received"] for m in seen.values())
 
 
 @pytest.mark.parametrize(
@@ -387,6 +387,7 @@ def test_the_page_says_that_watch_py_is_gone_and_goes_on_when_it_is_back(spawn, 
     wait_until(lambda: "leader" in card(browser, 0))
     script.kill()
     wait_until(lambda: "watch.py does not answer" in shown(browser, "#link.lost"))
+    assert "Last known: Server 0 leads" in shown(browser, "#summary")
     before = shown(browser, "#story li")
     watch(spawn, cluster, port)
     wait_until(lambda: not shown(browser, "#link"), "the page to go on")
@@ -397,3 +398,14 @@ def test_the_page_says_that_watch_py_is_gone_and_goes_on_when_it_is_back(spawn, 
     wait_until(lambda: "ago" in shown(browser, "#when"))
     browser.find_element("id", "plot").send_keys(" ")
     wait_until(lambda: shown(browser, "#when") == "now")
+
+
+@chromium.needs_browser()
+def test_nothing_of_the_page_is_wider_than_a_phone(watched, browser):
+    _, _, port = watched(1)
+    chromium.look(browser, 400, 800)
+    browser.get(f"http://127.0.0.1:{port}/")
+    wait_until(lambda: "leader" in card(browser, 0))
+    wait_until(lambda: count(browser, "#bands rect"), "its lane")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
+    chromium.look(browser, 1400, 1000)
