@@ -1,5 +1,6 @@
 """Fixtures of the whole suite, and the proof that it leaves nothing behind."""
 
+import collections
 import random
 import signal
 import threading
@@ -30,7 +31,14 @@ def pytest_collection_modifyitems(config, items):
     # others compute, and in the end there are only short ones.
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         chance = random.Random(0).random
-        items.sort(key=lambda item: chance() * (0.6 if item.path.stem.endswith(LONG) else 1))
+        moments = collections.defaultdict(chance)  # tests of a file share a ring or browser
+
+        def moment(item):
+            stem = item.path.stem
+            shared = stem.endswith("watch")
+            return (moments[stem] if shared else chance()) * (0.6 if stem.endswith(LONG) else 1)
+
+        items.sort(key=moment)
         items[:] = [item for first in range(workers) for item in items[first::workers]]
 
 
