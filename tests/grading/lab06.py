@@ -104,7 +104,7 @@ def new_leader_after_a_suspension(scene: Scene) -> None:
     )
     scene.note_step("wait until the suspension is over")
     scene.until(
-        lambda: cluster.state(leader)[0] == "follower" and cluster.state(leader)[1] > term,
+        lambda: cluster.follows(leader, above=term),
         f"server {leader} is a follower of the new term after its sleep",
         8,
         cluster.servers[leader],

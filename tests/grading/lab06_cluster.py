@@ -73,6 +73,14 @@ class Cluster:
                 found.append((state.lower(), last))
         return found
 
+    def follows(self, i: int, above: int) -> bool:
+        """Tell whether a server follows, in a term above this if it says one."""
+        told = [
+            (state.lower(), term) for state, term, _ in STATE.findall(self.servers[i].out) if state
+        ]
+        state, term = told[-1] if told else ("", "")
+        return state == "follower" and (not term or int(term) > above)
+
     def told_leading(self, i: int) -> list[int]:
         """Return the terms in which a server has said that it leads."""
         lines = STATE.findall(self.servers[i].out)
