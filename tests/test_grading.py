@@ -2,12 +2,14 @@
 
 import json
 import random
+import socket
 import subprocess
 import sys
+from socket import AF_INET, AF_INET6, SOCK_STREAM
 
 import pytest
 
-from tests.grading import finding, grade, reports, sandbox
+from tests.grading import finding, grade, ports, reports, sandbox
 from tests.grading.zoo import __main__ as zoo
 from tests.harness import ROOT
 
@@ -187,6 +189,17 @@ def test_a_hostile_submission_changes_nothing_and_leaves_nothing(tmp_path, rubri
     assert (grade.HERE / "rubric.json").read_text().startswith("[")
     sleepers = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert f"time.sleep({nap})" not in sleepers
+
+
+@pytest.mark.parametrize("host, family", [("127.0.0.1", AF_INET), ("::1", AF_INET6)])
+def test_ports_that_listen_or_are_connected_are_counted(host, family):
+    with socket.create_server((host, 0), family=family) as server:
+        address = server.getsockname()
+        assert ports.count(address[1], SOCK_STREAM, ports.TCP_LISTEN) == 1
+        assert ports.count(address[1], SOCK_STREAM, ports.TCP_ESTABLISHED) == 0
+        with socket.create_connection(address[:2]), server.accept()[0]:
+            assert ports.count(address[1], SOCK_STREAM, ports.TCP_ESTABLISHED) == 1
+    assert ports.count(address[1], SOCK_STREAM, ports.TCP_LISTEN) == 0
 
 
 @pytest.mark.parametrize("arguments, labs", [([], [1, 2, 3, 4, 5, 6]), (["6", "1"], [6, 1])])

@@ -8,8 +8,8 @@ import socket
 import struct
 import time
 
-from tests.grading import primes
-from tests.grading.scene import TCP_LISTEN, Loss, Program, Scene, check, sockets
+from tests.grading import ports, primes
+from tests.grading.scene import Loss, Program, Scene, check
 from tests.grading.wire import UP, Recorder
 
 PORT = 5555
@@ -288,7 +288,7 @@ def ctrl_c_stops_the_server(scene: Scene) -> None:
     server.press_ctrl_c()
     check(server.ends(STOP_TIME), f"the server ends within {STOP_TIME:g} s", server.tail())
     scene.until(
-        lambda: not sockets(scene.port(PORT), socket.SOCK_STREAM, TCP_LISTEN),
+        lambda: not ports.count(scene.port(PORT), socket.SOCK_STREAM, ports.TCP_LISTEN),
         "nothing listens any more",
         1,
     )

@@ -4,9 +4,10 @@ import contextlib
 import re
 import socket
 import time
+from collections import Counter
 
-from tests.grading import primes
-from tests.grading.scene import ANSWER_TIME, TCP_ESTABLISHED, Loss, Program, Scene, check, sockets
+from tests.grading import ports, primes
+from tests.grading.scene import ANSWER_TIME, Loss, Program, Scene, check
 
 CLIENT_INPUTS, CLIENT_OUTPUTS, WORKER_INPUTS, WORKER_OUTPUTS = PORTS = 5555, 5556, 5557, 5558
 JOIN_TIME = 0.7  # s from a connection until a subscription has arrived: a person takes longer
@@ -22,20 +23,26 @@ def start_server(scene: Scene, ours: bool = False) -> Program:
     return server
 
 
+def connections() -> Counter[int]:
+    return ports.counts(socket.SOCK_STREAM, ports.TCP_ESTABLISHED)
+
+
 def join(scene: Scene, role: str, ours: bool = False) -> Program:
     """Start a worker or client, and wait until it is connected to both its sockets."""
-    ports = PORTS[2:] if role in WORKERS else PORTS[:2]
-    before = [sockets(scene.port(port), socket.SOCK_STREAM, TCP_ESTABLISHED) for port in ports]
+    numbers = [scene.port(port) for port in (PORTS[2:] if role in WORKERS else PORTS[:2])]
+    before = connections()
     start = scene.start_ours if ours else scene.start
-    program = start(role, *map(scene.port, ports))
+    program = start(role, *numbers)
 
     def connected(needed=any) -> bool:
-        now = [sockets(scene.port(port), socket.SOCK_STREAM, TCP_ESTABLISHED) for port in ports]
-        return needed(x > y for x, y in zip(now, before, strict=True)) or not program.running
+        now = connections()
+        return needed(now[port] > before[port] for port in numbers) or not program.running
 
-    scene.until(connected, f"{program.title} connects to the ports {ports}", 20, program)
+    expected = f"{program.title} connects to the ports {numbers}"
+    if ports.KNOWN:
+        scene.until(connected, expected, 20, program, every=0.1)
     with contextlib.suppress(Loss):  # some connect to the second one when they first need it
-        scene.until(lambda: connected(all), "", SECOND_TIME)
+        scene.until(lambda: connected(all), "", SECOND_TIME, every=0.1)
     check(program.running, f"{program.title} keeps running", program.tail())
     time.sleep(JOIN_TIME)
     return program

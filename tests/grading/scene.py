@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests import harness
+from tests.grading import ports
 from tests.grading.sandbox import Sandbox
 
 START_TIME = 20.0  # s for a program to listen; a busy machine compiles, imports and generates
 ANSWER_TIME = 15.0  # s for an answer where the assignment names no time
 SHOWN_LINES = 15  # of a program's output
 harness.Stream.limit = 4_000_000  # characters of a program's output that a judge keeps
-TCP_LISTEN, UDP_BOUND, TCP_ESTABLISHED = "0A", "07", "01"  # states in /proc/net
 
 
 class Loss(Exception):
@@ -208,14 +208,17 @@ class Scene(contextlib.ExitStack):
 
     def wait_for_port(self, program: Program, number: int, kind=socket.SOCK_STREAM) -> None:
         """Return when the program listens; raise Loss if it ends before, or never does."""
-        state = TCP_LISTEN if kind == socket.SOCK_STREAM else UDP_BOUND
+        state = ports.TCP_LISTEN if kind == socket.SOCK_STREAM else ports.UDP_BOUND
         protocol = "TCP" if kind == socket.SOCK_STREAM else "UDP"
         port = self.port(number, kind)
         expected = f"{program.title} listens on {protocol} port {port}"
         self.until(
-            lambda: sockets(port, kind, state) or not program.running, expected, START_TIME, program
+            lambda: ports.count(port, kind, state) or not program.running,
+            expected,
+            START_TIME,
+            program,
         )
-        check(program.running or sockets(port, kind, state), expected, program.tail())
+        check(program.running or ports.count(port, kind, state), expected, program.tail())
 
     def until(
         self,
@@ -223,25 +226,12 @@ class Scene(contextlib.ExitStack):
         expected: str,
         timeout: float = ANSWER_TIME,
         *show: Program,
+        every: float = 0.02,
     ):
         """Return the first truthy value of `fact()`; raise Loss if there is none in time."""
         deadline = time.monotonic() + timeout
         while not (value := fact()):
             if time.monotonic() > deadline:
                 raise Loss(expected, "\n".join(program.tail() for program in show) or "it did not")
-            time.sleep(0.02)
+            time.sleep(every)
         return value
-
-
-def sockets(port: int, kind: socket.SocketKind, state: str) -> int:
-    """Count the sockets on a local port that are in this state."""
-    name = "tcp" if kind == socket.SOCK_STREAM else "udp"
-    if not os.path.exists(f"/proc/net/{name}"):  # not Linux: ask the port itself
-        return int(harness.listens(port)) if kind == socket.SOCK_STREAM else 1
-    found = 0
-    for table in (name, f"{name}6"):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-                fields = line.split()
-                found += fields[3] == state and int(fields[1].rpartition(":")[2], 16) == port
-    return found
