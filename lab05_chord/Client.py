@@ -174,15 +174,15 @@ def insist(ask: Callable) -> None:
             ask(messages.Empty(), timeout=max(0.0, deadline - time.monotonic()))
             return
         except grpc.RpcError as error:
-            details = (error.details() or "").lower()
-            if "failed to connect" not in details or "refused" in details:
+            is_lost = "failed to connect" in (error.details() or "").lower()
+            if not is_lost or rpc.is_refused(error):
                 raise
         time.sleep(RECONNECT_INTERVAL)
 
 
 def place(address: str) -> str:
     """Ask a node where it stands and how many keys it has; return a line."""
-    with grpc.insecure_channel(address, options=rpc.CHANNEL_OPTIONS) as channel:
+    with rpc.open_channel(address) as channel:
         node = services.NodeServiceStub(channel)
         state = node.inspect(messages.Inspection(), timeout=CONNECT_TIMEOUT)
     return (

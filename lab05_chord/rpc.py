@@ -76,6 +76,11 @@ def open_channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
+def is_refused(error: grpc.RpcError) -> bool:
+    """Tell whether a call failed because no process listens at its address."""
+    return "refused" in (error.details() or "").lower()
+
+
 def bind(server: grpc.Server, host: str, port: int) -> int:
     """Bind the server to all addresses of a host and return its real port.
 

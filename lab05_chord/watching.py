@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from chord import Node, View
-from rpc import grpc, open_channel
+from rpc import grpc, is_refused, open_channel
 from wire import messages, services
 
 POLL_INTERVAL = 0.15  # s between two calls to one node
@@ -84,7 +84,7 @@ class Poll:
             self.take(call.result(), self._request, max(0.0, self._ended - self._began))
         # FAILED_PRECONDITION: a node that is not in the ring yet.
         alive = error is None or error.code() is grpc.StatusCode.FAILED_PRECONDITION
-        self.refused = not alive and "refused" in (error.details() or "").lower()
+        self.refused = not alive and is_refused(error)
         if alive:
             self.heard = self._sent
 

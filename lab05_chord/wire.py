@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import chord
 import cli
 import messages as values
-from rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, compile_proto, grpc
+from rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, compile_proto, grpc, is_refused
 
 messages, services = compile_proto("chord.proto")
 
@@ -188,8 +188,8 @@ class Threads:
             cli.log("%s: %s fails: %s", address, method, error.code().name)
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 self.channels.replace_silent(channel)
-            refused = "refused" in (error.details() or "").lower()
-            raise (values.Refused if refused else values.Unreachable)(address) from None
+            kind = values.Refused if is_refused(error) else values.Unreachable
+            raise kind(address) from None
         channel.heard = time.monotonic()
         try:
             return from_message(reply)
