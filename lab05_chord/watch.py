@@ -12,15 +12,13 @@ if __name__ == "__main__":
 import argparse
 import sys
 import threading
-from pathlib import Path
 
 import web
 from chord import Node, View, between, closest_preceding_finger, key_id, next_hop
-from rpc import CHANNEL_OPTIONS, grpc
+from rpc import CHANNEL_OPTIONS, grpc, open_channel
 from watching import Watcher
 from wire import ANY_LENGTH, messages, services
 
-PORT = 8005
 HOP_TIMEOUT = 0.5  # s for one node of a walk
 OPERATION_TIMEOUT = 10.0  # s; a node itself gives up after 8
 LONGEST_KEY = 200  # characters
@@ -86,7 +84,7 @@ class Walk:
 
 def inspect(address: str):
     """Return what a node says of itself, or None if it does not answer."""
-    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    with open_channel(address) as channel:
         try:
             request = messages.Inspection(without_counts=True)
             return services.NodeServiceStub(channel).inspect(request, timeout=HOP_TIMEOUT)
@@ -165,12 +163,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "registry", type=cli.parse_address, metavar="registry-ip:port", help="where it listens"
     )
-    parser.add_argument(
-        "--port",
-        type=cli.parse_port,
-        default=PORT,
-        help="of the page, on 127.0.0.1; 0: any (default: %(default)s)",
-    )
+    web.add_port(parser, 8005)
     return parser.parse_args(argv)
 
 
@@ -179,16 +172,8 @@ def main(argv: list[str] | None = None) -> int:
     watcher, feed = Watcher(cli.join_address(*args.registry)), web.Feed(keep=1)
     actions = Actions(watcher)
     named = {"find": actions.find, "save": actions.save, "remove": actions.remove}
-    page = Path(__file__).with_name("watch.html")
-    try:
-        server = web.Server(args.port, page, feed, named)
-    except OSError as error:
-        return cli.complain(cli.cannot_listen(web.HOST, args.port, error))
-    threading.Thread(target=watcher.run, args=[feed.publish], daemon=True).start()
-    cli.say(f"Open http://{web.HOST}:{server.port}")
-    cli.end_on_signal()
-    server.serve_forever()
-    return 0
+    poller = threading.Thread(target=watcher.run, args=[feed.publish], daemon=True)
+    return web.serve(args.port, feed, named, poller.start)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,24 @@ def read_config(path: Path) -> dict[int, tuple[str, int]]:
     return members
 
 
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the option --config; members_of() gets its value."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="lines `id address port` (default: config.conf here, else beside the script)",
+    )
+
+
+def members_of(parser: argparse.ArgumentParser, path: Path) -> dict[int, tuple[str, int]]:
+    """Return what read_config() does; end the script with one line if that fails."""
+    try:
+        return read_config(path)
+    except (OSError, ValueError) as error:
+        return parser.error(str(error))
+
+
 def parse_id(text: str) -> int:
     """Return a server's id, 0 or more; raise ArgumentTypeError if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) <= 9):

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import protocol
 import rpc
-from config import find_config, parse_id, read_config
+from config import add_config, find_config, members_of, parse_id
 from node import Node, View
 from peers import (
     SERVER_OPTIONS,
@@ -276,12 +276,7 @@ async def serve(args: argparse.Namespace, printer: Printer) -> None:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.parser("One server of a Raft cluster.", "0")
     parser.add_argument("id", type=parse_id, help="its id in config.conf, such as 0")
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        help="lines `id address port` (default: config.conf here, else beside the script)",
-    )
+    add_config(parser)
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
@@ -291,10 +286,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     cli.add_verbose(parser, "each command, change of state, and server that is lost or regained")
     args = parser.parse_args(argv)
     path = args.config or find_config()
-    try:
-        args.members = read_config(path)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    args.members = members_of(parser, path)
     if args.id not in args.members:
         parser.error(f"{path} has no server with the id {args.id}")
     return args

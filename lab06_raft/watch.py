@@ -18,11 +18,10 @@ import secrets
 import sys
 import threading
 import time
-from pathlib import Path
 
 import rpc
 import web
-from config import find_config, read_config
+from config import add_config, find_config, members_of
 from rpc import grpc
 from timeline import Timeline
 
@@ -147,20 +146,11 @@ def text(asked: dict, name: str) -> str:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.parser("A live page of a Raft cluster.", "")
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        help="lines `id address port` (default: config.conf here, else beside the script)",
-    )
-    port_help = "of 127.0.0.1, for the page; 0 for any (default: %(default)s)"
-    parser.add_argument("--port", type=cli.parse_port, default=8006, help=port_help)
+    add_config(parser)
+    web.add_port(parser, 8006)
     args = parser.parse_args(argv)
     path = args.config or find_config()
-    try:
-        args.members = read_config(path)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    args.members = members_of(parser, path)
     if not args.members:
         parser.error(f"{path} names no server")
     return args
@@ -168,19 +158,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    cli.end_on_signal()
     addresses = {member: cli.join_address(*args.members[member]) for member in args.members}
     watch, actions = Watch(addresses), Actions(addresses)
     offered = {name: getattr(actions, name) for name in ("suspend", "setval", "getval")}
-    page = Path(__file__).with_name("watch.html")
-    try:
-        server = web.Server(args.port, page, watch.feed, offered)
-    except OSError as error:
-        return cli.complain(cli.cannot_listen(web.HOST, args.port, error))
-    watch.start()
-    cli.show(f"Open http://{web.HOST}:{server.port}")
-    server.serve_forever()
-    return 0
+    return web.serve(args.port, watch.feed, offered, watch.start)
 
 
 if __name__ == "__main__":

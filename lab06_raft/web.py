@@ -1,4 +1,4 @@
-"""The web server of a lab's live page; the standard library only.
+"""The web server of a lab's live page, watch.html; the standard library and cli.py only.
 
     GET  /           the page, an HTML file with its style and script inside
     GET  /events     what happens, as server-sent events: each page gets the same ones
@@ -23,6 +23,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+
+import cli
 
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 100  # a page has one, and one more for each action
@@ -200,6 +202,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format, *args) -> None:
         """Say nothing of each request."""
+
+
+def add_port(parser, default: int) -> None:
+    """Add the option --port of a page's script to its arguments."""
+    help = "of the page, on 127.0.0.1; 0: any (default: %(default)s)"
+    parser.add_argument("--port", type=cli.parse_port, default=default, help=help)
+
+
+def serve(port: int, feed: Feed, actions: dict[str, Action], start: Callable[[], None]) -> int:
+    """Serve the page beside this file until a stop signal; return the exit status.
+
+    Args:
+        port, feed, actions: see Server. start: is called once the port is there.
+    """
+    try:
+        server = Server(port, Path(__file__).with_name("watch.html"), feed, actions)
+    except OSError as error:
+        return cli.complain(cli.cannot_listen(HOST, port, error))
+    start()
+    cli.say(f"Open http://{HOST}:{server.port}")
+    cli.end_on_signal()
+    server.serve_forever()
+    return 0
 
 
 def content_security_policy(page: str) -> str:
