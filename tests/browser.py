@@ -51,11 +51,3 @@ def look(browser, width: int, height: int, scheme: str = "light") -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-
-
-def picture(browser) -> bytes:
-    """Return a PNG of the whole page, however long."""
-    import base64
-
-    shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
-    return base64.b64decode(shot["data"])

@@ -1,11 +1,9 @@
 """Lab 5's watch.py as its pages see it."""
 
 import contextlib
-import http.client
-import json
-import urllib.request
 
 from tests.harness import PATIENCE, wait_until
+from tests.live_page import Events, do
 
 
 class Page:
@@ -19,8 +17,8 @@ class Page:
     @contextlib.contextmanager
     def reading(self):
         """Yield the pictures of the ring as they come, beginning with the present one."""
-        with urllib.request.urlopen(f"{self.url}/events", timeout=10) as events:
-            yield (json.loads(line[6:]) for line in events if line.startswith(b"data: {"))
+        with contextlib.closing(Events(self.port, timeout=10)) as events:
+            yield iter(events)
 
     def state(self):
         """Return the present picture of the ring."""
@@ -45,14 +43,4 @@ class Page:
 
     def do(self, action, **arguments):
         """Return the status and the answer of an action."""
-        return self.post(f"/do/{action}", json.dumps(arguments))
-
-    def post(self, path, body, **headers):
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            link.request("POST", path, body, headers)
-            answer = link.getresponse()
-            text = answer.read()
-            return answer.status, json.loads(text) if text.startswith(b"{") else text
-        finally:
-            link.close()
+        return do(self.port, action, arguments)

@@ -11,6 +11,16 @@ from tests.harness import free_port, wait_until
 # A channel whose calls bear it that a first attempt to connect is lost.
 PATIENT = ("grpc.service_config", '{"methodConfig": [{"name": [{}], "waitForReady": true}]}')
 
+# The fingers in the assignment's example, by node.
+FINGERS = {
+    2: [16, 24],
+    16: [24, 2],
+    24: [25, 26, 31, 2, 16],
+    25: [26, 31, 2, 16],
+    26: [31, 2, 16],
+    31: [2, 16],
+}
+
 
 class Ring:
     """A registry and its nodes, each a process; nodes[i] has `.port` and `.id`."""

@@ -12,7 +12,7 @@ import pytest
 
 from tests import harness
 from tests.harness import free_port, wait_until
-from tests.lab05_ring import Ring, Rpc, assert_all_found, load, save_some
+from tests.lab05_ring import FINGERS, Ring, Rpc, assert_all_found, load, save_some
 from tests.relays import TcpRelay
 
 IDS = [24, 26, 2, 16, 31, 25]
@@ -24,14 +24,6 @@ JOINS = [
     "assigned node_id=31, successor_id=2, predecessor_id=26",
     "assigned node_id=25, successor_id=26, predecessor_id=24",
 ]
-FINGERS = {
-    2: [16, 24],
-    16: [24, 2],
-    24: [25, 26, 31, 2, 16],
-    25: [26, 31, 2, 16],
-    26: [31, 2, 16],
-    31: [2, 16],
-}
 
 
 @pytest.fixture

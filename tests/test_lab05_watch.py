@@ -18,17 +18,10 @@ from tests import browser as chromium
 from tests.harness import ROOT, listens, load, spawning, wait_until
 from tests.lab05_page import Page
 from tests.lab05_parts import FakeHost, chord, membership, messages
-from tests.lab05_ring import Ring, Rpc
+from tests.lab05_ring import FINGERS, Ring, Rpc
+from tests.live_page import do
 
 IDS = [2, 16, 24, 25, 26, 31]
-FINGERS = {
-    2: [16, 24],
-    16: [24, 2],
-    24: [25, 26, 31, 2, 16],
-    25: [26, 31, 2, 16],
-    26: [31, 2, 16],
-    31: [2, 16],
-}
 HOSTILE = "<img src=x onerror=alert(1)>"
 WELL = dict.fromkeys(IDS, "in sync")
 
@@ -247,7 +240,7 @@ def test_a_save_needs_a_text(watched, text):
 @pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}])
 def test_another_sites_page_can_remove_nothing(watched, header):
     assert watched.do("save", key="mine", text="x", at=2)[1]["success"]
-    status, _ = watched.post("/do/remove", '{"key": "mine", "at": 2}', **header)
+    status, _ = do(watched.port, "remove", {"key": "mine", "at": 2}, **header)
     assert status == 403
     assert watched.do("remove", key="mine", at=2)[1]["success"]
 

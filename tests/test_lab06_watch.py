@@ -1,13 +1,10 @@
 """Lab 6's live page: real servers, watch.py, and a browser where there is one."""
 
 import contextlib
-import http.client
-import json
 import signal
 import socket
 import threading
 import time
-import urllib.request
 from concurrent import futures
 
 import pytest
@@ -15,36 +12,10 @@ import pytest
 from tests import browser as chromium
 from tests.harness import free_port, wait_until
 from tests.lab06_cluster import Cluster, messages, rpc, services
+from tests.live_page import Events, do
 from tests.relays import TcpRelay
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-
-class Events:
-    """One page's stream of events."""
-
-    def __init__(self, port: int):
-        self._stream = urllib.request.urlopen(f"http://127.0.0.1:{port}/events", timeout=20)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def __iter__(self):
-        for line in self._stream:
-            if line.startswith(b"data: {"):
-                yield json.loads(line[6:])
-
-    def until(self, fact, timeout=20.0):
-        """Return the first event for which a fact holds."""
-        deadline = time.monotonic() + timeout
-        for event in self:
-            if fact(event):
-                return event
-            assert time.monotonic() < deadline, event
-        raise AssertionError("the stream has ended")
-
-    def until_status(self, server: int, status: str):
-        return self.until(lambda event: event["servers"][server]["status"] == status)
 
 
 @pytest.fixture
@@ -70,15 +41,9 @@ def listening():
         yield lambda port: streams.enter_context(contextlib.closing(Events(port)))
 
 
-def do(port, action, body, **headers):
-    """Return the status and the answer of an action."""
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    with contextlib.closing(link):
-        link.request("POST", f"/do/{action}", json.dumps(body), headers)
-        response = link.getresponse()
-        text = response.read()
-        is_json = response.headers["Content-Type"] == "application/json"
-        return response.status, json.loads(text) if is_json else text
+def has_status(server: int, status: str):
+    """Return the fact that an event shows a server like this."""
+    return lambda event: event["servers"][server]["status"] == status
 
 
 # --- What the servers tell ---
@@ -128,13 +93,13 @@ def test_a_server_that_fails_is_seen_as_what_it_is_and_again_when_it_is_back(
     cluster, _, port = watched()
     events = listening(port)
     leader = cluster.leader()
-    events.until_status(leader, "")
+    events.until(has_status(leader, ""))
     begun = time.time()
     mend = cluster.break_down(leader, fault)
-    event = events.until_status(leader, status)
+    event = events.until(has_status(leader, status))
     assert event["now"] - begun < 2  # 0.1 to 0.4 s on a quiet machine
     mend()
-    events.until_status(leader, "")
+    events.until(has_status(leader, ""))
 
 
 def test_a_server_that_is_cut_off_from_the_others_is_seen_as_that(
@@ -153,9 +118,9 @@ def test_a_server_that_is_cut_off_from_the_others_is_seen_as_that(
     events = listening(int(script.expect(r":(\d+)$")[1]))
     leader = cluster.leader()
     cluster.isolate(leader)
-    events.until_status(leader, "cut off")
+    events.until(has_status(leader, "cut off"))
     cluster.heal()
-    events.until_status(leader, "")
+    events.until(has_status(leader, ""))
 
 
 def test_many_pages_cost_a_server_one_stream(spawn, tmp_path, listening):
@@ -181,7 +146,7 @@ def test_many_pages_cost_a_server_one_stream(spawn, tmp_path, listening):
         script = spawn("lab06_raft/watch.py", "--port", 0, cwd=tmp_path)
         page = int(script.expect(r":(\d+)$")[1])
         for events in [listening(page) for _ in range(10)]:
-            event = events.until_status(0, "")
+            event = events.until(has_status(0, ""))
             assert (event["servers"][0]["role"], event["servers"][0]["term"]) == (
                 HOSTILE,
                 2**64 - 1,
@@ -234,7 +199,7 @@ def test_suspend_and_the_commands_reach_the_server_that_is_named(watched, listen
         400,
         {"error": f"Server {leader} is suspended"},
     )
-    listening(port).until_status(leader, "suspended")
+    listening(port).until(has_status(leader, "suspended"))
 
 
 @pytest.mark.parametrize(

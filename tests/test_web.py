@@ -1,4 +1,4 @@
-"""web.py, which serves the live pages: whom it answers, what it bounds, how it sends events."""
+"""web.py, which serves the live pages: what it answers, what it bounds, how it sends events."""
 
 import contextlib
 import http.client
