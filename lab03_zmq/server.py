@@ -30,6 +30,7 @@ MAX_WAITING = 1000  # lines, in that time
 MAX_NAMED = 20  # keywords in a refusal
 MAX_NAME = 50  # bytes of each
 BUSY = b"busy: the workers do not keep up, ask again later"
+SLOW_TIMEOUT = 1.0  # s, for which answers wait for a client whose queue is full
 NAMES = ("client_inputs", "client_outputs", "worker_inputs", "worker_outputs")
 
 
@@ -43,6 +44,9 @@ class Broker:
     def __init__(self, context: zmq.Context, host: str, ports: list[int]):
         self.client_inputs = context.socket(zmq.ROUTER)
         self.client_outputs = context.socket(zmq.PUB)
+        self.client_outputs.setsockopt(zmq.XPUB_NODROP, 1)  # a send waits while a queue is full
+        self.client_outputs.sndtimeo = int(SLOW_TIMEOUT * 1000)
+        self.slow = False  # a client, so that nothing waits for it any more
         self.worker_inputs = context.socket(zmq.XPUB)
         self.worker_inputs.setsockopt(zmq.XPUB_NODROP, 1)  # says when a worker's queue is full
         self.worker_outputs = context.socket(zmq.SUB)
@@ -81,11 +85,22 @@ class Broker:
     # --- answers ---
 
     def publish(self, answer: bytes) -> None:
-        """Pass an answer on to all clients, those included that have just come."""
+        """Pass an answer on to all clients, those included that have just come.
+
+        It waits for a client that was held up. A client that stays so misses answers: the others
+        do not wait for it again until it has caught up.
+        """
         cli.log("answer: %s", answer)
-        # Asking lets them in; to save time, a mere send may put that off.
+        # Asking lets newcomers in; to save time, a mere send may put that off.
         self.client_outputs.get(zmq.EVENTS)
-        self.client_outputs.send(answer)
+        try:
+            self.client_outputs.send(answer, zmq.NOBLOCK if self.slow else 0)
+            self.slow = False
+        except zmq.Again:
+            self.slow = True
+            self.client_outputs.setsockopt(zmq.XPUB_NODROP, 0)
+            self.client_outputs.send(answer)
+            self.client_outputs.setsockopt(zmq.XPUB_NODROP, 1)
 
     # --- lines ---
 

@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,73 @@ def test_every_accepted_line_is_answered_however_many_there_are(pipeline):
             outputs.recv()
             answers += 1
     assert accepted > 1000
+
+
+ANSWER = b"x" * 1000
+MANY = 20_000  # of these are more than the connection and both queues take
+
+
+@pytest.fixture
+def broker(monkeypatch):
+    """(the server's sockets, in this process; a subscriber that does not read its answers yet)."""
+    server, sockets = (load(ROOT / f"lab03_zmq/{name}.py") for name in ("server", "sockets"))
+    monkeypatch.setattr(server.descriptors, "keep_spare", lambda sockets: None)  # a thread
+    with sockets.open_context("127.0.0.1") as context, Hand() as hand:
+        broker = server.Broker(context, "127.0.0.1", [0] * 4)
+        reader = hand.connect(zmq.SUB, broker.addresses[1].rpartition(":")[2], mark=1)
+
+        def heard():
+            broker.publish(b"first")
+            return reader.poll(10)
+
+        wait_until(heard)
+        while reader.poll(100):
+            reader.recv()
+        yield broker, reader
+        context.destroy(linger=0)
+
+
+def test_answers_wait_for_a_client_that_was_held_up(broker):
+    """As on a busy machine, where the server's own thread for its connections may come too late."""
+    broker, reader = broker
+    broker.client_outputs.sndtimeo = 20_000
+    published = 0
+
+    def publish():
+        nonlocal published
+        for published in range(1, MANY + 1):  # noqa: B007
+            broker.publish(ANSWER)
+
+    def waits():
+        before = published
+        time.sleep(0.1)
+        return before and before == published
+
+    with ThreadPoolExecutor() as pool:
+        publishing = pool.submit(publish)
+        wait_until(waits, "the queue to be full")
+        for _ in range(MANY):
+            assert reader.poll(5_000), f"of {published} answers one is missing"
+            assert reader.recv() == ANSWER
+        publishing.result()
+
+
+def test_answers_do_not_wait_again_and_again_for_a_client_that_does_not_read(broker):
+    broker, reader = broker
+    broker.client_outputs.sndtimeo = 500
+    for _ in range(MANY):
+        if not broker.slow:
+            broker.publish(ANSWER)
+    assert broker.slow
+    began = time.monotonic()
+    for _ in range(10):
+        broker.publish(ANSWER)
+    assert time.monotonic() - began < 2.5
+    while reader.poll(100):
+        reader.recv()
+    broker.publish(ANSWER)
+    assert not broker.slow
+    assert reader.poll(5_000)
 
 
 def test_a_stranger_that_subscribes_and_does_not_read_stops_lines_for_a_moment_only(pipeline):

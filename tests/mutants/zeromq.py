@@ -49,7 +49,24 @@ MUTANTS = [
         "            self.offer(envelope, line)\n",
         "            pass\n",
     ),
-    Mutant("a full queue drops lines", SERVER, "(zmq.XPUB_NODROP, 1)", "(zmq.XPUB_NODROP, 0)"),
+    Mutant(
+        "a full queue drops lines",
+        SERVER,
+        "worker_inputs.setsockopt(zmq.XPUB_NODROP, 1)",
+        "worker_inputs.setsockopt(zmq.XPUB_NODROP, 0)",
+    ),
+    Mutant(
+        "a full queue drops answers",
+        SERVER,
+        "client_outputs.setsockopt(zmq.XPUB_NODROP, 1)  # a send waits while a queue is full",
+        "client_outputs.setsockopt(zmq.XPUB_NODROP, 0)",
+    ),
+    Mutant(
+        "each answer waits for a slow client",
+        SERVER,
+        "zmq.NOBLOCK if self.slow else 0",
+        "0",
+    ),
     Mutant(
         "a subscription to a part of a word counts",
         SERVER,
