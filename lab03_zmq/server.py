@@ -46,7 +46,6 @@ class Broker:
         self.client_outputs = context.socket(zmq.PUB)
         self.client_outputs.setsockopt(zmq.XPUB_NODROP, 1)  # a send waits while a queue is full
         self.client_outputs.sndtimeo = int(SLOW_TIMEOUT * 1000)
-        self.slow = False  # a client, so that nothing waits for it any more
         self.worker_inputs = context.socket(zmq.XPUB)
         self.worker_inputs.setsockopt(zmq.XPUB_NODROP, 1)  # says when a worker's queue is full
         self.worker_outputs = context.socket(zmq.SUB)
@@ -87,17 +86,15 @@ class Broker:
     def publish(self, answer: bytes) -> None:
         """Pass an answer on to all clients, those included that have just come.
 
-        It waits for a client that was held up. A client that stays so misses answers: the others
-        do not wait for it again until it has caught up.
+        It waits for a client that was held up. A client that stays so misses answers: zmq leaves
+        its queue out until there is room in it again.
         """
         cli.log("answer: %s", answer)
         # Asking lets newcomers in; to save time, a mere send may put that off.
         self.client_outputs.get(zmq.EVENTS)
         try:
-            self.client_outputs.send(answer, zmq.NOBLOCK if self.slow else 0)
-            self.slow = False
+            self.client_outputs.send(answer)
         except zmq.Again:
-            self.slow = True
             self.client_outputs.setsockopt(zmq.XPUB_NODROP, 0)
             self.client_outputs.send(answer)
             self.client_outputs.setsockopt(zmq.XPUB_NODROP, 1)

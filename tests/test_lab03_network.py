@@ -6,7 +6,7 @@ import re
 import socket
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -124,8 +124,8 @@ def test_every_accepted_line_is_answered_however_many_there_are(pipeline):
     assert accepted > 1000
 
 
-ANSWER = b"x" * 1000
-MANY = 20_000  # of these are more than the connection and both queues take
+ANSWER = b"x" * 5000
+MANY = 4_000  # of these are more than the connection and both queues take
 
 
 @pytest.fixture
@@ -152,43 +152,33 @@ def test_answers_wait_for_a_client_that_was_held_up(broker):
     """As on a busy machine, where the server's own thread for its connections may come too late."""
     broker, reader = broker
     broker.client_outputs.sndtimeo = 20_000
-    published = 0
-
-    def publish():
-        nonlocal published
-        for published in range(1, MANY + 1):  # noqa: B007
-            broker.publish(ANSWER)
-
-    def waits():
-        before = published
-        time.sleep(0.1)
-        return before and before == published
-
     with ThreadPoolExecutor() as pool:
-        publishing = pool.submit(publish)
-        wait_until(waits, "the queue to be full")
+        publishing = pool.submit(publish, broker)
+        wait([publishing], timeout=0.5)
         for _ in range(MANY):
-            assert reader.poll(5_000), f"of {published} answers one is missing"
+            assert reader.poll(5_000), "an answer is missing"
             assert reader.recv() == ANSWER
         publishing.result()
 
 
-def test_answers_do_not_wait_again_and_again_for_a_client_that_does_not_read(broker):
-    broker, reader = broker
-    broker.client_outputs.sndtimeo = 500
+def publish(broker):
+    """Publish many answers; return the longest time that one of them took, in seconds."""
+    longest = 0.0
     for _ in range(MANY):
-        if not broker.slow:
-            broker.publish(ANSWER)
-    assert broker.slow
-    began = time.monotonic()
-    for _ in range(10):
+        began = time.monotonic()
         broker.publish(ANSWER)
-    assert time.monotonic() - began < 2.5
+        longest = max(longest, time.monotonic() - began)
+    return longest
+
+
+def test_answers_wait_once_for_a_client_that_does_not_read_and_again_when_it_has(broker):
+    broker, reader = broker
+    began = time.monotonic()
+    assert publish(broker) >= 1.0
+    assert time.monotonic() - began < 3.0  # before its connection counts as dead
     while reader.poll(100):
         reader.recv()
-    broker.publish(ANSWER)
-    assert not broker.slow
-    assert reader.poll(5_000)
+    assert publish(broker) >= 1.0
 
 
 def test_a_stranger_that_subscribes_and_does_not_read_stops_lines_for_a_moment_only(pipeline):

@@ -62,10 +62,16 @@ MUTANTS = [
         "client_outputs.setsockopt(zmq.XPUB_NODROP, 0)",
     ),
     Mutant(
-        "each answer waits for a slow client",
+        "answers wait for a client that never reads",
         SERVER,
-        "zmq.NOBLOCK if self.slow else 0",
-        "0",
+        "sndtimeo = int(SLOW_TIMEOUT * 1000)",
+        "sndtimeo = -1",
+    ),
+    Mutant(
+        "after one slow client all queues drop answers",
+        SERVER,
+        "            self.client_outputs.setsockopt(zmq.XPUB_NODROP, 1)\n",
+        "",
     ),
     Mutant(
         "a subscription to a part of a word counts",
