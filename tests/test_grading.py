@@ -191,6 +191,25 @@ def test_a_hostile_submission_changes_nothing_and_leaves_nothing(tmp_path, rubri
     assert f"time.sleep({nap})" not in sleepers
 
 
+FORK_BOMB = """
+import os, time  # SOCK_DGRAM |
+while True:
+    try:
+        os.fork()
+    except OSError:
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.skipif(not sandbox.isolated(), reason="needs namespaces")
+def test_a_fork_bomb_is_ended_and_told_so(tmp_path):
+    for name in ("server.py", "client.py"):
+        (tmp_path / name).write_text(FORK_BOMB)
+    result = run("--lab", f"1={tmp_path}")
+    assert result.returncode == 1
+    assert "they took more than 300 processes and were ended" in result.stdout
+
+
 @pytest.mark.parametrize("host, family", [("127.0.0.1", AF_INET), ("::1", AF_INET6)])
 def test_ports_that_listen_or_are_connected_are_counted(host, family):
     with socket.create_server((host, 0), family=family) as server:

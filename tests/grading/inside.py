@@ -29,13 +29,17 @@ def judge(job: dict) -> dict:
             getattr(module, job["test"])(scene)
             outcome = {"status": "passed"}
         except Loss as loss:
-            seen = loss.seen
-            if sandbox.overrun:
-                seen = f"the programs took {sandbox.overrun} and were ended\n{seen}"
             status = "unsafe" if isinstance(loss, Unsafe) else "failed"
-            outcome = {"status": status, "expected": loss.expected, "seen": seen}
+            outcome = {"status": status, "expected": loss.expected, "seen": loss.seen}
         except Exception:  # a fault of the grader, or of this machine
             outcome = {"status": "unjudged", "error": traceback.format_exc()}
+        if sandbox.overrun and outcome["status"] != "unsafe":  # no program lives any more
+            seen = f"they took {sandbox.overrun} and were ended\n{outcome.get('seen', '')}"
+            outcome = {
+                "status": "failed",
+                "expected": "programs that keep within the limits",
+                "seen": seen.rstrip(),
+            }
         outcome |= {"tried": scene.tried, "words": scene.last_words()}
     return outcome
 

@@ -40,7 +40,7 @@ HOME = "/tmp/home"  # of the programs under test
 PYTHON = "/tmp/python"  # where they find Python and the packages of the labs
 PACKAGES = "/tmp/packages"  # and others
 MAX_PROCESSES = 300
-MAX_THREADS = 2000  # of all processes together
+MAX_THREADS = 600  # of all processes together; a fork bomb goes on until it is noticed
 MAX_MEMORY = 2 << 30  # bytes, of all processes together
 MAX_ADDRESSES = 6 << 30  # bytes of address space, of one process
 MAX_WRITTEN = 256 << 20  # bytes in files
@@ -238,10 +238,10 @@ class Sandbox:
                 with contextlib.suppress(OSError, IndexError, ValueError):
                     memory += int(entry.read_text().split()[1]) * page
                     count += 1
-            if memory > MAX_MEMORY:
-                self.overrun = f"more than {MAX_MEMORY >> 30} GB of memory"
-            elif count > MAX_PROCESSES:
+            if count > MAX_PROCESSES:
                 self.overrun = f"more than {MAX_PROCESSES} processes"
+            elif memory > MAX_MEMORY:
+                self.overrun = f"more than {MAX_MEMORY >> 30} GB of memory"
         os.kill(self.init, signal.SIGKILL)
 
     def close(self) -> None:
