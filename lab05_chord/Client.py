@@ -12,16 +12,13 @@ if __name__ == "__main__":
 import argparse
 import re
 import sys
-import time
-from collections.abc import Callable
 
 import rpc
 import shell
 from rpc import grpc
-from wire import ANY_LENGTH, messages, services
+from wire import ANY_LENGTH, insist, messages, services
 
 CONNECT_TIMEOUT = 2.0  # s
-RECONNECT_INTERVAL = 0.05  # s
 CALL_TIMEOUT = 10.0  # s; a node itself gives up after 8
 QUOTES = '"“”„'
 SINGLE_QUOTES = "'‘’‚`"  # around a key they are a mistake; inside one they are text
@@ -68,7 +65,7 @@ class Client(shell.Shell):
         registry, node = services.RegistryServiceStub(channel), services.NodeServiceStub(channel)
         for name, ask in (("Registry", registry.get_chord_info), ("Node", node.get_finger_table)):
             try:
-                insist(ask)
+                insist(ask, messages.Empty(), CONNECT_TIMEOUT)
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                     continue
@@ -163,28 +160,11 @@ class Client(shell.Shell):
             self.fail(cli.printable(f"False, {reply.message}"))
 
 
-def insist(ask: Callable) -> None:
-    """Ask until there is an answer, or no process listens there, at most for CONNECT_TIMEOUT.
-
-    An attempt to connect ends before TCP sends a lost SYN again, so one lost packet fails it.
-    """
-    deadline = time.monotonic() + CONNECT_TIMEOUT
-    while True:
-        try:
-            ask(messages.Empty(), timeout=max(0.0, deadline - time.monotonic()))
-            return
-        except grpc.RpcError as error:
-            is_lost = "failed to connect" in (error.details() or "").lower()
-            if not is_lost or rpc.is_refused(error):
-                raise
-        time.sleep(RECONNECT_INTERVAL)
-
-
 def place(address: str) -> str:
     """Ask a node where it stands and how many keys it has; return a line."""
     with rpc.open_channel(address) as channel:
         node = services.NodeServiceStub(channel)
-        state = node.inspect(messages.Inspection(), timeout=CONNECT_TIMEOUT)
+        state = insist(node.inspect, messages.Inspection(), CONNECT_TIMEOUT)
     return (
         f"{state.id}: {address}, {state.own_keys} keys, {state.replicas} replicas, "
         f"predecessor {state.predecessor.id}, epoch {state.epoch}"

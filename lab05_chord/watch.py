@@ -17,9 +17,9 @@ import web
 from chord import Node, View, between, closest_preceding_finger, key_id, next_hop
 from rpc import CHANNEL_OPTIONS, grpc, open_channel
 from watching import Watcher
-from wire import ANY_LENGTH, messages, services
+from wire import ANY_LENGTH, insist, messages, services
 
-HOP_TIMEOUT = 0.5  # s for one node of a walk
+HOP_TIMEOUT = 1.0  # s for one node of a walk; more than one attempt to connect
 OPERATION_TIMEOUT = 10.0  # s; a node itself gives up after 8
 LONGEST_KEY = 200  # characters
 LONGEST_TEXT = 1000  # characters that a page saves, or is shown
@@ -87,7 +87,7 @@ def inspect(address: str):
     with open_channel(address) as channel:
         try:
             request = messages.Inspection(without_counts=True)
-            return services.NodeServiceStub(channel).inspect(request, timeout=HOP_TIMEOUT)
+            return insist(services.NodeServiceStub(channel).inspect, request, HOP_TIMEOUT)
         except grpc.RpcError:
             return None
 
@@ -121,7 +121,7 @@ class Actions:
         with grpc.insecure_channel(node.address, options=[*CHANNEL_OPTIONS, ANY_LENGTH]) as channel:
             try:
                 stub = services.NodeServiceStub(channel)
-                reply = getattr(stub, method)(request, timeout=OPERATION_TIMEOUT)
+                reply = insist(getattr(stub, method), request, OPERATION_TIMEOUT)
             except grpc.RpcError as error:
                 reply = messages.Result(message=describe(error, node))
         message = f"{key} is {done} node {reply.node_id}" if reply.success else reply.message
