@@ -103,7 +103,7 @@ def test_joining_and_leaving_are_told(example, rpc):
     node = ring.join()
     page.wait_for(WELL | {id: "joining", node.id: "in sync"})
     node.interrupt()
-    wait_until(lambda: page.states()[node.id] == "left")
+    wait_until(lambda: page.states().get(node.id, "left") == "left")
     address = f"127.0.0.1:{node.port}"
     told = [text for text in page.texts() if text.startswith(f"node {node.id} ")]
     assert told[-2] == f"node {node.id} at {address} joined: epoch 7"
