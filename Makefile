@@ -50,6 +50,7 @@ sim: $(VENV)/ready
 	$(RUN) -m tests.sim $(SERVER_SEEDS)
 
 # One run as a page to look at: make sim-picture SEED=7, make sim-picture LAB=5 SCENARIO=storm
+# Or an order of events that breaks lab 6's rules, if there is one: SEED=elections, SEED=log
 SEED ?= 0
 sim-picture: $(VENV)/ready
 	$(RUN) -m tests.sim_picture $(or $(LAB),6) $(SEED)$(if $(SCENARIO), --only "$(SCENARIO)")

@@ -67,10 +67,10 @@ class Watcher:
         self._note(False, call.request, call.request, self.node.raft.node_id, call.peer)
 
     def receive_request(self, request) -> None:
-        self._note(True, request, request, _sender(request), self.node.raft.node_id)
+        self._note(True, request, request, sender(request), self.node.raft.node_id)
 
     def send_reply(self, request, reply) -> None:
-        self._note(False, reply, request, self.node.raft.node_id, _sender(request))
+        self._note(False, reply, request, self.node.raft.node_id, sender(request))
 
     def receive_reply(self, call: Call, reply) -> None:
         self._note(True, reply, call.request, call.peer, self.node.raft.node_id)
@@ -83,7 +83,7 @@ class Watcher:
             to=receiver,
             term=message.term,
             entries=len(getattr(request, "entries", ())),
-            success=_is_success(message),
+            success=is_success(message),
             **{"from": sender},
         )
         self._traffic.append(record)
@@ -97,12 +97,14 @@ class Watcher:
         return report
 
 
-def _sender(request) -> int:
+def sender(request) -> int:
+    """Return the server that has sent a request."""
     is_vote = isinstance(request, RequestVoteRequest)
     return request.candidate_id if is_vote else request.leader_id
 
 
-def _is_success(message) -> bool:
+def is_success(message) -> bool:
+    """Tell whether a message is a reply that says yes."""
     if isinstance(message, RequestVoteReply):
         return message.result
     if isinstance(message, InstallSnapshotReply):

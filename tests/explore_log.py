@@ -13,9 +13,11 @@ and a call counts as lost when it has been made, so that a leader may send again
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import permutations
 
+from tests.explored import Step
 from tests.harness import ROOT, load
 
 raft = load(ROOT / "lab06_raft/raft.py")
@@ -30,6 +32,9 @@ METHODS = {
 
 class Violation(AssertionError):
     """A property of the paper's Figure 3 does not hold."""
+
+    def __str__(self):
+        return f"{super().__str__()}; to draw it: make sim-picture SEED=log"
 
 
 def timeout() -> float:
@@ -65,6 +70,9 @@ class Exploration:
         self.inboxes = [0, 0, 0]  # the set of all messages to a server
         self.steps: dict[tuple, tuple[int, int]] = {}  # (state, event) -> (state after, sent)
         self.effects: dict[tuple[int, int], tuple] = {}  # (state, messages) -> see below
+        self.beginning: list[tuple] = []  # the events of the first election, as (place, event)
+        self.origins: dict[tuple, tuple] = {}  # world -> (world before, place, event)
+        self.world: tuple = ()  # that is visited
         self.first = tuple(
             self._state(server_class(member, range(3), timeout)) for member in range(3)
         )
@@ -73,24 +81,37 @@ class Exploration:
 
     def run(self) -> int:
         """Visit all worlds; return how many there are, or raise Violation."""
-        todo = [self._begin()]
+        self._visit(deque.pop)  # the latest first, which takes less than half the time
+        return sum(map(len, self.worlds.values()))
+
+    def counterexample(self) -> tuple[list[Step], str]:
+        """Return few events that lead to a violation, and which; ([], "") if none do."""
+        try:
+            self._visit(deque.popleft)
+        except Violation as violation:
+            return self._replay(self.world), violation.args[0]
+        return [], ""
+
+    def _visit(self, take: Callable) -> None:
+        todo = deque([(*self._begin(), None)])
         while todo:
-            states, sent = todo.pop()
+            states, sent, origin = take(todo)
             sent = self._with_answers(states, sent)
             if self._is_new(states, sent):
+                self.world = states, sent
+                self.origins[self.world] = origin
                 self._check(states[:3])
                 todo += self._after(states, sent)
-        return sum(map(len, self.worlds.values()))
 
     def _begin(self) -> tuple[tuple, int]:
         """Return the world in which server 0 leads the first term, with the vote of server 1."""
-        first, second, third = self.first
-        first, sent = self._step(first, TIMER)
-        for number in _bits(sent & self.inboxes[1]):
-            second, answer = self._step(second, number)
-        for number in _bits(answer):
-            first, more = self._step(first, number)
-        return (first, second, third, 0), sent | answer | more
+        states, sent = list(self.first), 0
+        for place in (0, 1, 0):
+            for event in [*_bits(sent & self.inboxes[place])] or [TIMER]:
+                states[place], more = self._step(states[place], event)
+                self.beginning.append((place, event))
+                sent |= more
+        return (*states, 0), sent
 
     def _is_new(self, states: tuple, sent: int) -> bool:
         known = self.worlds.get(states, [])
@@ -113,24 +134,29 @@ class Exploration:
     def _after(self, states: tuple, sent: int) -> Iterator[tuple]:
         *servers, given = states
         for place, state in enumerate(servers):
-            for after, more in self._effects(state, sent & self.inboxes[place])[1]:
-                yield (*servers[:place], after, *servers[place + 1 :], given), sent | more
+            moves = [
+                (step, event, given)
+                for step, event in self._effects(state, sent & self.inboxes[place])[1].items()
+            ]
             if given < self.commands and self.servers[state].leads:
-                after, more = self._step(state, (COMMAND, given))
-                yield (*servers[:place], after, *servers[place + 1 :], given + 1), sent | more
+                event = COMMAND, given
+                moves.append((self._step(state, event), event, given + 1))
+            for (after, more), event, count in moves:
+                states_after = *servers[:place], after, *servers[place + 1 :], count
+                yield states_after, sent | more, (states, sent, place, event)
 
-    def _effects(self, state: int, inbox: int) -> tuple[int, set, int]:
+    def _effects(self, state: int, inbox: int) -> tuple[int, dict, int]:
         """Return what these messages, and the timer, do to a server.
 
-        First what they let it send without a change of its state, then what they can change,
-        (state after, sent), and last those of them that are dead.
+        First what they let it send without a change of its state, then what they can change, with
+        an event for each (state after, sent), and last those of them that are dead.
         """
         if (state, inbox) not in self.effects:
-            steps = [self._step(state, event) for event in (TIMER, *_bits(inbox))]
+            steps = {event: self._step(state, event) for event in (TIMER, *_bits(inbox))}
             answers = 0
-            for after, sent in steps:
+            for after, sent in steps.values():
                 answers |= sent if after == state else 0
-            changes = {step for step in steps if step[0] != state}
+            changes = {step: event for event, step in steps.items() if step[0] != state}
             dead = sum(1 << number for number in _bits(inbox) if self._is_dead(state, number))
             self.effects[state, inbox] = answers, changes, dead
         return self.effects[state, inbox]
@@ -159,6 +185,51 @@ class Exploration:
         last_term = (call.request.entries or [None])[-1]
         last_term = last_term.term if last_term else call.request.prev_log_term
         return not core.leadership and core.log.holds(last, last_term)
+
+    # The way to a world
+
+    def _replay(self, world: tuple) -> list[Step]:
+        """Return the events that lead to a world, without those that it does not need."""
+        moves = []
+        while origin := self.origins[world]:
+            *world, place, event = origin
+            world = tuple(world)
+            moves.append((place, event))
+        states, sent, taken = list(self.first), 0, []
+
+        def take(place: int, event) -> None:
+            nonlocal sent
+            before = states[place]
+            states[place], more = self._step(before, event)
+            taken.append((place, event, before, states[place], more & ~sent))
+            sent |= more
+
+        for place, event in [*self.beginning, *moves[::-1]]:
+            if len(taken) >= len(self.beginning):
+                while any(self._answer(states, sent, take)):
+                    pass
+            take(place, event)
+        return self._steps(taken)
+
+    def _answer(self, states: list[int], sent: int, take: Callable) -> Iterator[bool]:
+        """Take one event at a server that only makes it send more, if there is one."""
+        for place, state in enumerate(states):
+            for event in (TIMER, *_bits(sent & self.inboxes[place])):
+                after, more = self._step(state, event)
+                if after == state and more & ~sent:
+                    take(place, event)
+                    yield True
+                    return
+
+    def _steps(self, taken: list[tuple]) -> list[Step]:
+        needed, steps = 0, []
+        for place, event, before, after, more in reversed(taken):
+            if before != after or more & needed:
+                needed |= 1 << event if isinstance(event, int) else 0
+                received = self.messages[event] if isinstance(event, int) else None
+                sent = [self.messages[number] for number in _bits(more)]
+                steps.append(Step(place, received, self.servers[after].core, sent))
+        return steps[::-1]
 
     # One server, one event
 
@@ -260,8 +331,14 @@ def _check_pair(one: Server, other: Server) -> None:
         raise Violation(f"Election Safety: two leaders of term {one.term}")
     for index, (a, b) in enumerate(zip(one.log, other.log, strict=False)):
         if a.term == b.term and one.log[: index + 1] != other.log[: index + 1]:
-            raise Violation(f"Log Matching: {one.log}, {other.log}")
+            raise Violation(f"Log Matching: {_told(one.log)}, {_told(other.log)}")
     if any(a != b for a, b in zip(one.committed, other.committed, strict=False)):
-        raise Violation(f"State Machine Safety: {one.committed}, {other.committed}")
+        raise Violation(f"State Machine Safety: {_told(one.committed)}, {_told(other.committed)}")
     if one.leads and one.term >= other.term and one.log[: len(other.committed)] != other.committed:
-        raise Violation(f"Leader Completeness: {one.log} misses some of {other.committed}")
+        logs = f"{_told(one.log)} misses some of {_told(other.committed)}"
+        raise Violation(f"Leader Completeness: {logs}")
+
+
+def _told(log: tuple) -> list[str]:
+    """Return what stands out of each entry."""
+    return [f"term {entry.term} {entry.key}".rstrip() for entry in log]

@@ -10,13 +10,16 @@ What one event does to one server stands in a table, `Core`. Most worlds differ 
 event will ever show; which do, `Reduction` reads from the table, whatever the rules behind it.
 """
 
+import contextlib
 import itertools
 import math
 import pickle
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
 
+from tests.explored import Step
 from tests.harness import ROOT, load
 
 raft = load(ROOT / "lab06_raft/raft.py")
@@ -25,7 +28,19 @@ TIMER = -1  # the event that is not a message
 
 
 class Violation(AssertionError):
-    """Two servers lead one term, or one server votes twice in it."""
+    """Two servers lead one term, or one server votes twice in it.
+
+    Args:
+        claims: those before that the last event contradicts. place, event: that event.
+    """
+
+    def __init__(self, claims: list["Claim"], place: int, event: int):
+        found = [f"{' '.join(claim.what[:-1])} in term {claim.what[-1]}" for claim in claims]
+        super().__init__(f"Election Safety: a second {', a second '.join(found)}")
+        self.place, self.event = place, event
+
+    def __str__(self):
+        return f"{super().__str__()}; to draw it: make sim-picture SEED=elections"
 
 
 class Message(NamedTuple):
@@ -134,16 +149,21 @@ class Core:
         """Return all claims that contradict one of these things."""
         return _union(self.against[number] for number in _bits(things & self.claims))
 
-    def after(self, world: tuple) -> Iterator[tuple]:
-        """Yield every world that an event changes this one to; raise Violation at a bad one."""
+    def after(self, world: tuple) -> Iterator[tuple[tuple, int, int]]:
+        """Yield every world that an event changes this one to; raise Violation at a bad one.
+
+        With each come the place of the server and the event.
+        """
         sent = world[-1]
         for place, state in enumerate(world[:-1]):
             for event in (TIMER, *_bits(sent & self.inboxes[place])):
                 after, more = self.steps[state][event]
-                if self.contradicted(more) & (sent | more):
-                    raise Violation([self.things[number] for number in _bits(more & self.claims)])
+                if contradicted := self.contradicted(more) & (sent | more):
+                    claims = [self.things[number] for number in _bits(contradicted)]
+                    raise Violation(claims, place, event)
                 if after != state or more & ~sent:
-                    yield (*world[:place], after, *world[place + 1 : -1], sent | more)
+                    others = world[:place], world[place + 1 : -1]
+                    yield (*others[0], after, *others[1], sent | more), place, event
 
 
 def _source(request) -> str:
@@ -155,7 +175,7 @@ def _claim(message: Message) -> Claim | None:
     """Return what a message proves."""
     (target, call, reply), term = message, message.call.request.term
     if isinstance(call.request, raft.AppendEntriesRequest):
-        return None if reply else Claim(("leader of", term), call.request.leader_id)
+        return None if reply else Claim(("leader", term), call.request.leader_id)
     if reply is None:  # a candidate votes for itself
         target = call.request.candidate_id
         return Claim(("vote of", target, term), target)
@@ -301,7 +321,48 @@ def explore(core: Core, reduction: Callable[[tuple], tuple] = lambda world: worl
     frontier = {reduction((*core.first, 0))}
     worlds = set(frontier)
     while frontier:
-        after = {after for world in frontier for after in core.after(world)}
+        after = {after for world in frontier for after, _, _ in core.after(world)}
         frontier = {reduction(world) for world in after} - worlds
         worlds |= frontier
     return worlds
+
+
+def counterexample(core: Core) -> tuple[list[Step], str]:
+    """Return the fewest events that lead to a violation, and which; ([], "") if none do."""
+    with contextlib.suppress(Violation):
+        explore(core, Reduction(core))
+        return [], ""
+    # There is one, so that the search ends soon also where every world keeps its name.
+    world = (*core.first, 0)
+    origins, todo = {world: None}, deque([world])
+    while todo:
+        world = todo.popleft()
+        try:
+            for after, place, event in core.after(world):
+                if after not in origins:
+                    origins[after] = world, place, event
+                    todo.append(after)
+        except Violation as violation:
+            origin = (world, violation.place, violation.event)
+            return _replay(core, _moves(origins, origin)), violation.args[0]
+    raise AssertionError("the reduction shows a violation that there is not")
+
+
+def _moves(origins: dict, origin: tuple | None) -> list:
+    """Return the (place, event) that lead somewhere, the first one first."""
+    moves = []
+    while origin:
+        world, *move = origin
+        moves.append(move)
+        origin = origins[world]
+    return moves[::-1]
+
+
+def _replay(core: Core, moves: list) -> list[Step]:
+    steps, states = [], list(core.first)
+    for place, event in moves:
+        states[place], sent = core.steps[states[place]][event]
+        received = None if event == TIMER else core.things[event]
+        things = [core.things[number] for number in _bits(sent & ~core.claims)]
+        steps.append(Step(place, received, core.servers[states[place]], things))
+    return steps

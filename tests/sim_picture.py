@@ -1,6 +1,8 @@
 """A simulated run as one HTML file: the live page of its lab, with what it would have been told.
 
 python -m tests.sim_picture 6 7                          lab 6, seed 7 of tests/sim
+python -m tests.sim_picture 6 elections                  lab 6, what tests/explore_raft.py finds
+python -m tests.sim_picture 6 log                        lab 6, what tests/explore_log.py finds
 python -m tests.sim_picture 5 7 --only "two crashes"     lab 5, seed 7 of that scenario
 
 The file needs no server and nothing from elsewhere. A run that fails is drawn up to its failure.
@@ -14,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+from tests import explore_log, explore_raft, explored
 from tests.harness import ROOT, load
 from tests.sim import faults
 from tests.sim_chord.scenarios import SCENARIOS, play
@@ -22,6 +25,7 @@ from tests.sim_raft import Violation
 watch = load(ROOT / "lab06_raft/watch.py")
 watching = load(ROOT / "lab06_raft/watching.py")
 
+EXPLORED = ("elections", "log")  # by tests/explore_raft.py, by tests/explore_log.py
 RAFT_INTERVAL = 0.1  # s of virtual time between two events
 CHORD_INTERVAL = 0.25
 
@@ -154,6 +158,23 @@ def record_chord(scenario: str, seed: int) -> tuple[list[dict], str]:
     return recorders[0].events, end
 
 
+def record_explored(name: str, server_class=explore_log.raft.Raft) -> tuple[list[dict], str]:
+    """Explore all orders of events; return the events of one that violates a property, and which.
+
+    There are no events if none does.
+    """
+    if name == "log":
+        exploration = explore_log.Exploration(server_class, last_term=2, commands=1)
+        steps, end = exploration.counterexample()
+        first = [exploration.servers[state].core for state in exploration.first]
+    else:
+        core = explore_raft.Core(server_class, last_term=3)
+        steps, end = explore_raft.counterexample(core)
+        first = [core.servers[state] for state in core.first]
+    events = explored.events(steps, first) if steps else []
+    return events, end or "no order of events violates a property"
+
+
 def page(html: Path, title: str, events: list[dict]) -> str:
     """Return a lab's page with a recorded run in it."""
     data = json.dumps({"title": title, "events": events}).replace("<", "\\u003c")
@@ -161,22 +182,35 @@ def page(html: Path, title: str, events: list[dict]) -> str:
     return f'{before}<script type="application/json" id="recorded">{data}</script>\n{script}{after}'
 
 
+def seed(text: str) -> int | str:
+    return text if text in EXPLORED else int(text)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="sim_picture", description=__doc__.splitlines()[0])
     parser.add_argument("lab", type=int, choices=(5, 6))
-    parser.add_argument("seed", type=int)
+    parser.add_argument("seed", type=seed, help=f"a number; lab 6: also {' or '.join(EXPLORED)}")
     parser.add_argument("--only", metavar="WORD", default="", help="lab 5: scenario with that name")
     parser.add_argument("--out", metavar="FILE", type=Path, help="default: sim-LAB-SEED.html")
     args = parser.parse_args(argv)
-    if args.lab == 6:
-        name, html = f"seed {args.seed}", ROOT / "lab06_raft/watch.html"
-        events, end = record_raft(args.seed)
-    else:
+    if args.lab == 5 and args.seed in EXPLORED:
+        parser.error(f"lab 5 has no {args.seed!r}")
+    html = ROOT / ("lab05_chord" if args.lab == 5 else "lab06_raft") / "watch.html"
+    if args.lab == 5:
         scenario = next((name for name in SCENARIOS if args.only in name), None)
         if scenario is None:
             parser.error(f"no scenario has {args.only!r} in its name")
-        name, html = f"{scenario}, seed {args.seed}", ROOT / "lab05_chord/watch.html"
+        name = f"{scenario}, seed {args.seed}"
         events, end = record_chord(scenario, args.seed)
+    elif args.seed in EXPLORED:
+        name = f"every order of events, {args.seed}"
+        events, end = record_explored(args.seed)
+    else:
+        name = f"seed {args.seed}"
+        events, end = record_raft(args.seed)
+    if not events:
+        print(f"nothing to draw: {name}: {end}")
+        return 0
     out = args.out or Path(f"sim-{args.lab}-{args.seed}.html")
     out.write_text(page(html, f"Simulated, {name}: {end}", events))
     print(f"{out}: {name}: {end}")

@@ -76,14 +76,14 @@ def test_no_order_of_events_loses_a_committed_command_or_lets_logs_differ():
     assert exploration.truncations > 10
 
 
-@pytest.mark.parametrize(
-    ("mutant", "broken"),
-    [
-        (ShorterLogGetsVotes, "Leader Completeness"),
-        (KeepsWhatDiffers, "Log Matching|State Machine Safety|Leader Completeness"),
-        (CommitsBeforeTheMajority, "State Machine Safety|Leader Completeness"),
-    ],
-)
+LOG_MUTANTS = [
+    (ShorterLogGetsVotes, "Leader Completeness"),
+    (KeepsWhatDiffers, "Log Matching|State Machine Safety|Leader Completeness"),
+    (CommitsBeforeTheMajority, "State Machine Safety|Leader Completeness"),
+]
+
+
+@pytest.mark.parametrize(("mutant", "broken"), LOG_MUTANTS)
 def test_the_exploration_finds_the_order_that_breaks_a_log(mutant, broken):
     with pytest.raises(LogViolation, match=broken):
         Exploration(mutant, last_term=2, commands=1).run()

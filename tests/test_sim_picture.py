@@ -5,8 +5,10 @@ import re
 
 import pytest
 
-from tests import sim_picture
+from tests import explore_log, explore_raft, sim_picture
 from tests.sim import faults
+from tests.test_lab06_exhaustive import LOG_MUTANTS
+from tests.test_lab06_exhaustive import MUTANTS as ELECTION_MUTANTS
 
 
 def recorded(path) -> dict:
@@ -52,6 +54,46 @@ def test_a_run_of_lab_5_has_nodes_that_come_and_go(tmp_path):
     assert all(node["state"] == "in sync" for node in last["nodes"])
     assert len({node["id"] for node in last["nodes"]}) == len(last["nodes"]) > 3
     assert any(event["text"].endswith(": gone") for event in last["events"])
+
+
+def leaders(event):
+    return [(s["term"], s["id"]) for s in event["servers"] if s.get("role") == "leader"]
+
+
+@pytest.mark.parametrize("mutant", ELECTION_MUTANTS)
+def test_an_election_that_breaks_a_mutant_is_drawn_from_its_first_event(mutant):
+    events, end = sim_picture.record_explored("elections", mutant)
+    assert re.fullmatch(r"Election Safety: a second (leader|vote of [abc]) in term \d", end)
+    assert leaders(events[0]) == [] and len(events) >= 2
+    for message in [message for event in events for message in event["messages"]]:
+        assert message["sent"] < message["received"] and message["from"] != message["to"]
+
+
+@pytest.mark.parametrize("mutant, broken", LOG_MUTANTS)
+def test_an_order_that_breaks_a_log_is_drawn_with_the_messages_that_it_needs(mutant, broken):
+    events, end = sim_picture.record_explored("log", mutant)
+    assert re.match(broken, end)
+    assert events[-1]["servers"][0]["last_index"] > 0
+    terms = {term for event in events for term, _ in leaders(event)}
+    assert terms == {1, 2} or "Log Matching" in end
+    messages = [message for event in events for message in event["messages"]]
+    assert {"RequestVoteRequest", "RequestVoteReply"} <= {message["kind"] for message in messages}
+    assert all(message["sent"] < message["received"] for message in messages)
+
+
+def test_rules_that_no_order_of_events_breaks_have_no_picture(tmp_path, capsys):
+    out = tmp_path / "run.html"
+    assert sim_picture.main(["6", "elections", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.endswith("no order of events violates a property\n")
+    assert not out.exists()
+
+
+def test_a_violation_that_is_explored_names_the_command_that_draws_it():
+    core = explore_raft.Core(ELECTION_MUTANTS[0], last_term=2)
+    with pytest.raises(explore_raft.Violation, match="make sim-picture SEED=elections$"):
+        explore_raft.explore(core)
+    with pytest.raises(explore_log.Violation, match="make sim-picture SEED=log$"):
+        explore_log.Exploration(LOG_MUTANTS[0][0], last_term=2, commands=1).run()
 
 
 def test_no_text_of_a_run_ends_the_data_in_the_page(tmp_path):
