@@ -17,7 +17,6 @@ import asyncio
 import os
 import queue
 import random
-import signal
 import sys
 import threading
 from collections.abc import Collection, Iterator
@@ -177,7 +176,7 @@ class RaftServicer(services.RaftServicer):
 
     async def SetVal(self, request, context):
         await self._check(context)
-        if not request.key or len((request.key + request.value).encode()) > MAX_COMMAND:
+        if not request.key or protocol.text_size(request.key, request.value) > MAX_COMMAND:
             reason = f"a key and its value together have 1 to {MAX_COMMAND} bytes"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         if request.client_id and request.sequence < 1:
@@ -254,7 +253,7 @@ def _new_timeout() -> float:
 
 
 async def serve(args: argparse.Namespace, printer: Printer) -> None:
-    """Run the server until a stop signal comes; raise OSError or StorageError if it cannot."""
+    """Run the server; raise OSError or StorageError if it cannot."""
     host, port = args.members[args.id]
     addresses = {member: cli.join_address(*args.members[member]) for member in args.members}
     server = grpc.aio.server(options=[*SERVER_OPTIONS.items()])
@@ -269,8 +268,7 @@ async def serve(args: argparse.Namespace, printer: Printer) -> None:
     await server.start()
     printer.print(f"The server starts at {cli.join_address(host, port)}")
     node.start()
-    await asyncio.to_thread(signal.sigwait, cli.STOP_SIGNALS)
-    await server.stop(0)
+    await server.wait_for_termination()
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -296,6 +294,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     cli.start_log(args.verbose)
     printer = Printer()
+    # It ends at once, as kill -9 would: a call that is cancelled prints a traceback, and a save may
+    # take long.
+    cli.end_on_signal(tidy=printer.close)
     try:
         asyncio.run(serve(args, printer))
     except OSError as error:
