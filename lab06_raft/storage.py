@@ -2,13 +2,17 @@
 
 What a disk or a careless copy has changed is found out at the start: every row has a checksum, the
 log has no gap, and the row `state` knows where the log ends and what the snapshot adds up to.
+SQLite itself ends its write-ahead log, without a word, at the first commit that is not whole, as a
+crash leaves it. Where more commits follow that one, it was whole, and has changed since.
 """
 
 import contextlib
 import os
 import sqlite3
+import struct
 import zlib
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 
 from protocol import Entry, Saved, Snapshot, Unsaved
@@ -30,6 +34,14 @@ PRAGMAS = """
     PRAGMA wal_autocheckpoint = 200;     -- pages of 4 KB: what the second file holds at most
     PRAGMA journal_size_limit = 1000000;
 """
+
+
+# The write-ahead log (https://www.sqlite.org/fileformat2.html#walformat): a header, then frames,
+# each of a header and a page. SQLite draws new salts whenever it begins the log from its start.
+WAL_HEADER = struct.Struct(">4I8s8s")  # magic, version, page size, count, salts, checksum
+WAL_MAGIC = 0x377F0682  # or one more
+FRAME_HEADER = struct.Struct(">II8s8x")  # page, database size if the frame ends a commit, salts
+CHANGED = "it is damaged: raft.sqlite3-wal has changed"
 
 
 class StorageError(Exception):
@@ -66,9 +78,13 @@ class Disk:
         with _in_words():
             if not path.exists():
                 _create(path, owner)
+            commits = _read_commits(path.with_name(path.name + "-wal"))
             self.db = _connect(path)
             try:
                 self.db.executescript(PRAGMAS)
+                _, whole, _ = self.db.execute("PRAGMA wal_checkpoint").fetchone()
+                if sum(frame > whole for frame in commits) > 1:
+                    raise StorageError(CHANGED)
                 self._state = self._read_state(owner)
             except BaseException:
                 self.db.close()
@@ -200,6 +216,38 @@ def _create(path: Path, owner: tuple[int, str]) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _read_commits(wal: Path) -> list[int]:
+    """Return the numbers, from 1, of the frames of a write-ahead log that end a commit."""
+    commits: list[int] = []
+    try:
+        file = wal.open("rb")
+    except FileNotFoundError:
+        return commits
+    with file:
+        header = file.read(WAL_HEADER.size)
+        if len(header) < WAL_HEADER.size or not any(header):
+            return commits  # a crash came first
+        magic, _, page_size, _, salts, checksum = WAL_HEADER.unpack(header)
+        if magic | 1 != WAL_MAGIC | 1 or checksum != _wal_checksum(header[:24], magic & 1):
+            raise StorageError(CHANGED)
+        for number in count(1):
+            frame = file.read(FRAME_HEADER.size)
+            if len(frame) < FRAME_HEADER.size:
+                return commits
+            _, size, frame_salts = FRAME_HEADER.unpack(frame)
+            if size and frame_salts == salts:
+                commits.append(number)
+            file.seek(page_size, os.SEEK_CUR)
+
+
+def _wal_checksum(data: bytes, is_big_endian: int) -> bytes:
+    first = second = 0
+    for one, other in struct.iter_unpack(">2I" if is_big_endian else "<2I", data):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return struct.pack(">2I", first, second)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
