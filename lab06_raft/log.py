@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-from protocol import Entry
+from protocol import Entry, text_size
 
 
 class Log:
@@ -31,7 +31,7 @@ class Log:
         self.snapshot_index = self.saved_index = snapshot_index
         self.snapshot_term = snapshot_term
         self.entries: list[Entry] = []
-        self._sizes = [0]  # characters up to the end of the snapshot, and of each entry, in total
+        self._sizes = [0]  # bytes up to the end of the snapshot, and of each entry, in total
         self._first_unsaved = snapshot_index + 1
 
     @property
@@ -57,12 +57,12 @@ class Log:
         return self.snapshot_index <= index <= self.last_index and self.term(index) == term
 
     def size(self, first: int, last: int) -> int:
-        """Return the characters in the keys and values of the entries first to last."""
+        """Return the bytes in the keys and values of the entries first to last."""
         start = self.snapshot_index
         return self._sizes[last - start] - self._sizes[first - 1 - start]
 
     def batch(self, first: int, last: int, count: int, size: int) -> tuple[Entry, ...]:
-        """Return entries first to last, or fewer: at most `count`, and about `size` characters.
+        """Return entries first to last, or fewer: at most `count`, and about `size` bytes.
 
         A single entry may be larger than that.
         """
@@ -90,7 +90,7 @@ class Log:
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries at the end."""
         self.entries += entries
-        sizes = (len(entry.key) + len(entry.value) for entry in entries)
+        sizes = (text_size(entry.key, entry.value) for entry in entries)
         self._sizes += list(accumulate(sizes, initial=self._sizes[-1]))[1:]
 
     def truncate(self, index: int) -> None:

@@ -17,6 +17,11 @@ class Command(NamedTuple):
     sequence: int = 0
 
 
+def text_size(key: str, value: str) -> int:
+    """Return how many bytes a command takes, as UTF-8."""
+    return len(key.encode()) + len(value.encode())
+
+
 class Entry(NamedTuple):
     """One command in the log. An empty key is the no-op of a new leader (§8)."""
 

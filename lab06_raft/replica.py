@@ -18,7 +18,7 @@ from state_machine import StateMachine
 
 
 class Limits(NamedTuple):
-    """Sizes are in characters of keys and values."""
+    """Sizes are in bytes of keys and values."""
 
     batch_entries: int = 1000  # in one AppendEntries
     batch_size: int = 250_000  # after which an AppendEntries or piece of a snapshot ends

@@ -4,11 +4,11 @@ A snapshot travels in pieces, one at a time. The follower says how much it holds
 begins there: a lost piece is sent again, and a follower that has restarted gets the first one.
 """
 
-from protocol import InstallSnapshotRequest, Snapshot
+from protocol import InstallSnapshotRequest, Snapshot, text_size
 
 
 class Outgoing:
-    """A snapshot that a leader sends to one follower. A piece has about `piece_size` characters."""
+    """A snapshot that a leader sends to one follower. A piece has about `piece_size` bytes."""
 
     def __init__(self, snapshot: Snapshot, piece_size: int):
         self.snapshot = snapshot
@@ -22,7 +22,7 @@ class Outgoing:
         while end < len(self._keys) and size < self._piece_size:
             key = self._keys[end]
             values.append((key, snapshot.values[key]))
-            size += len(key) + len(snapshot.values[key])
+            size += text_size(key, snapshot.values[key])
             end += 1
         done = end == len(self._keys)
         return InstallSnapshotRequest(
