@@ -101,8 +101,8 @@ def is_answer(answer: str, line: str) -> bool:
         return all(argument in words for argument in arguments)
     if form.count("{}") == len(arguments) and answer.startswith(form.format(*arguments)):
         return True
-    rest = answer[len(line) :].lstrip()
-    return answer.startswith(line) and not (rest[:1].isalnum() or rest[:1] in ("+", "-"))
+    rest = answer[len(line) :].lstrip()  # more words would be another client's line
+    return answer.startswith(line) and rest[:1] in ("", ":")
 
 
 class Client(shell.Shell):

@@ -144,7 +144,7 @@ class Broker:
         first = line.partition(b" ")[0]
         return first in self.topics or any(
             line.startswith(topic)
-            and not (topic[-1:].isalnum() and line[len(topic) : len(topic) + 1].isalnum())
+            and not (topic[-1:].isalnum() and line[len(topic) : len(topic) + 1].strip())
             for topic in self.topics
         )
 
