@@ -23,24 +23,24 @@ test: $(VENV)/ready
 	$(RUN) -m pytest
 
 # Every core, and a script of each lab: what may differ from one Python to the next.
-SHORT := tests/test_lab*_core.py tests/test_lab06_storage.py \
-	$(addprefix tests/test_lab05_,registry.py place.py rules.py node.py) \
-	tests/test_house.py::test_a_copy_of_the_folder_elsewhere_runs_from_anywhere \
-	tests/test_lab01_scripts.py::test_a_file_survives_a_network_that_loses_doubles_and_reorders \
-	tests/test_lab02_scripts.py::test_the_client_prints_every_number_in_the_lists_order \
-	tests/test_lab03_scripts.py::test_a_command_from_the_terminal_is_answered \
-	tests/test_lab04_scripts.py::test_a_session_of_the_assignment \
-	tests/test_lab05_scripts.py::test_the_example_of_the_assignment_holds_to_the_letter \
-	tests/test_lab06_scripts.py::test_every_server_names_the_same_leader_to_a_client
+SHORT := tests/lab0*/test_core.py tests/lab06/test_storage.py \
+	$(addprefix tests/lab05/test_,registry.py place.py rules.py node.py) \
+	tests/house/test_house.py::test_a_copy_of_the_folder_elsewhere_runs_from_anywhere \
+	tests/lab01/test_scripts.py::test_a_file_survives_a_network_that_loses_doubles_and_reorders \
+	tests/lab02/test_scripts.py::test_the_client_prints_every_number_in_the_lists_order \
+	tests/lab03/test_scripts.py::test_a_command_from_the_terminal_is_answered \
+	tests/lab04/test_scripts.py::test_a_session_of_the_assignment \
+	tests/lab05/test_scripts.py::test_the_example_of_the_assignment_holds_to_the_letter \
+	tests/lab06/test_scripts.py::test_every_server_names_the_same_leader_to_a_client
 test-short: $(VENV)/ready
 	LABS_EXEC=1 $(RUN) -m pytest -q $(SHORT)
 
 # The labs with timers of their own while loopback loses 2 % of all packets (Linux).
 LOSS ?= 2
-LOSSY ?= $(wildcard tests/test_lab01_* tests/test_lab05_* tests/test_lab06_*)
+LOSSY ?= tests/lab01 tests/lab05 tests/lab06
 OWN_NETWORK := unshare --net $(if $(filter-out 0,$(shell id -u)),--map-root-user)
 test-lossy: $(VENV)/ready
-	$(OWN_NETWORK) $(RUN) -m tests.namespaces $(LOSS) $(RUN) -m pytest $(LOSSY)
+	$(OWN_NETWORK) $(RUN) -m tests.support.namespaces $(LOSS) $(RUN) -m pytest $(LOSSY)
 
 # Lab 6 in virtual time, its core and then its servers; a failure names its seed.
 SEEDS ?= 10000

@@ -19,8 +19,8 @@ from pathlib import Path
 if sys.version_info < (3, 10):  # noqa: UP036
     sys.exit(f"demo.py: needs Python 3.10 or later, this is {sys.version.split()[0]}")
 
-from tests.harness import ROOT, Failure, Script, free_port, wait_until
-from tests.relays import UdpRelay
+from tests.support.harness import ROOT, Failure, Script, free_port, wait_until
+from tests.support.relays import UdpRelay
 
 
 class Stage:

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from tests import forking, harness, namespaces
+from tests.support import forking, harness, namespaces
 
 # The files whose tests take long, mostly by waiting.
 LONG = (
-    "demo",
-    "lab01_client",
-    "lab01_network",
-    "lab01_scripts",
-    "lab02_crowds",
-    "lab05_scripts",
-    "lab06_linearizability",
-    "lab06_network",
-    "lab06_scripts",
-    "lab06_service",
-    "lab06_watch",
+    "house/test_demo.py",
+    "lab01/test_client.py",
+    "lab01/test_network.py",
+    "lab01/test_scripts.py",
+    "lab02/test_crowds.py",
+    "lab05/test_scripts.py",
+    "lab06/test_linearizability.py",
+    "lab06/test_network.py",
+    "lab06/test_scripts.py",
+    "lab06/test_service.py",
+    "lab06/test_watch.py",
 )
 
 
@@ -34,9 +34,9 @@ def pytest_collection_modifyitems(config, items):
         moments = collections.defaultdict(chance)  # tests of a file share a ring or browser
 
         def moment(item):
-            stem = item.path.stem
-            shared = stem.endswith("watch")
-            return (moments[stem] if shared else chance()) * (0.6 if stem.endswith(LONG) else 1)
+            path = item.path.as_posix()
+            shared = path.endswith("watch.py")
+            return (moments[path] if shared else chance()) * (0.6 if path.endswith(LONG) else 1)
 
         items.sort(key=moment)
         items[:] = [item for first in range(workers) for item in items[first::workers]]

@@ -13,11 +13,11 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.browser import browsing, look
-from tests.harness import ROOT, spawning, wait_until
-from tests.lab05_page import Page
-from tests.lab05_ring import Ring
-from tests.lab06_cluster import Cluster
+from tests.lab05.page import Page
+from tests.lab05.ring import Ring
+from tests.lab06.cluster import Cluster
+from tests.support.browser import browsing, look
+from tests.support.harness import ROOT, spawning, wait_until
 
 WIDTH = 860  # pixels
 

@@ -1,8 +1,8 @@
 """A simulated run as one HTML file: the live page of its lab, with what it would have been told.
 
 python -m tests.sim_picture 6 7                          lab 6, seed 7 of tests/sim
-python -m tests.sim_picture 6 elections                  lab 6, what tests/explore_raft.py finds
-python -m tests.sim_picture 6 log                        lab 6, what tests/explore_log.py finds
+python -m tests.sim_picture 6 elections                  lab 6, what lab06/explore_raft.py finds
+python -m tests.sim_picture 6 log                        lab 6, what lab06/explore_log.py finds
 python -m tests.sim_picture 5 7 --only "two crashes"     lab 5, seed 7 of that scenario
 
 The file needs no server and nothing from elsewhere. A run that fails is drawn up to its failure.
@@ -16,16 +16,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
-from tests import explore_log, explore_raft, explored
-from tests.harness import ROOT, load
+from tests.lab06 import explore_log, explore_raft, explored
 from tests.sim import faults
 from tests.sim_chord.scenarios import SCENARIOS, play
 from tests.sim_raft import Violation
+from tests.support.harness import ROOT, load
 
 watch = load(ROOT / "lab06_raft/watch.py")
 watching = load(ROOT / "lab06_raft/watching.py")
 
-EXPLORED = ("elections", "log")  # by tests/explore_raft.py, by tests/explore_log.py
+EXPLORED = ("elections", "log")  # by lab06/explore_raft.py, by lab06/explore_log.py
 RAFT_INTERVAL = 0.1  # s of virtual time between two events
 CHORD_INTERVAL = 0.25
 

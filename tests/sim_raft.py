@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.harness import ROOT, load
-from tests.simnet import Network, Simulation
+from tests.support.harness import ROOT, load
+from tests.support.simnet import Network, Simulation
 
 raft = load(ROOT / "lab06_raft/raft.py")
 protocol, replica = load(ROOT / "lab06_raft/protocol.py"), load(ROOT / "lab06_raft/replica.py")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.benchmarks import report, startup
 from tests.benchmarks.measure import Missing, Result, measure
-from tests.harness import ROOT, leftovers
+from tests.support.harness import ROOT, leftovers
 
 RESULTS = ROOT / "bench-results"
 ROUNDS = 5

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from tests.benchmarks.processes import folder, program
-from tests.harness import Script, free_port, running, wait_until
-from tests.lab06_cluster import Cluster
+from tests.lab06.cluster import Cluster
+from tests.support.harness import Script, free_port, running, wait_until
 
 ETCD = "etcd"
 

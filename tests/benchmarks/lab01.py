@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.benchmarks.measure import Contestant, Goal, Missing, Row, attempt, one_core
 from tests.benchmarks.processes import BARE, MEMORY, PEERS, folder, library, program, serving
-from tests.harness import ROOT, Failure, Script, free_port, load, running, wait_until
-from tests.relays import UdpRelay
+from tests.support.harness import ROOT, Failure, Script, free_port, load, running, wait_until
+from tests.support.relays import UdpRelay
 
 SIZE = 30_000_000  # bytes of the file
 SOURCE = "source"  # the file to upload

@@ -13,7 +13,7 @@ from functools import partial
 
 from tests.benchmarks.measure import Contestant, Goal, Missing, Row, attempt, one_core
 from tests.benchmarks.processes import BARE, serving
-from tests.harness import ROOT, load
+from tests.support.harness import ROOT, load
 
 REQUEST = b"15492781\n"
 COUNT = 5000  # requests in a round

@@ -9,7 +9,7 @@ import zmq
 
 from tests.benchmarks.measure import Goal, Row, one_core
 from tests.benchmarks.processes import BARE, serving
-from tests.harness import free_port, running, wait_until
+from tests.support.harness import free_port, running, wait_until
 
 LINE = b"gcd 1071 462"
 COUNT = 2000  # commands in a round

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from tests.benchmarks.measure import Goal, Row
 from tests.benchmarks.processes import BARE, serving
-from tests.harness import ROOT, load
+from tests.support.harness import ROOT, load
 
 COUNT = 1000  # calls in a round
 MESSAGES = 5000  # in a round's streams

@@ -13,7 +13,7 @@ from tests.benchmarks import elections, writes
 from tests.benchmarks.clusters import ETCD, Etcd, Ours, ours
 from tests.benchmarks.measure import Goal, Row, attempt
 from tests.benchmarks.processes import MEMORY
-from tests.harness import Failure, wait_until
+from tests.support.harness import Failure, wait_until
 
 KILLS = 10  # in a round
 FRESH = 6  # clusters in a round

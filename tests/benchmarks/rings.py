@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from tests.benchmarks.lab06 import processor_time
 from tests.benchmarks.measure import Goal, Row
-from tests.harness import spawning, wait_until
-from tests.lab05_ring import Ring, Rpc
+from tests.lab05.ring import Ring, Rpc
+from tests.support.harness import spawning, wait_until
 
 KEYS = 100_000
 IN_FLIGHT = 16  # saves at a time while the ring is filled

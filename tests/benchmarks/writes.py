@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from tests.benchmarks.clusters import ETCD, Etcd, Ours, ours
 from tests.benchmarks.measure import Goal, Row, attempt
 from tests.benchmarks.processes import BARE, MEMORY, library
-from tests.harness import PATIENCE, ROOT, free_port, load, running, wait_until
-from tests.lab06_cluster import messages, rpc, services
+from tests.lab06.cluster import messages, rpc, services
+from tests.support.harness import PATIENCE, ROOT, free_port, load, running, wait_until
 
 grpc = rpc.grpc
 CLIENTS = 16

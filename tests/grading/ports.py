@@ -8,7 +8,7 @@ import struct
 from collections import Counter
 from pathlib import Path
 
-from tests import harness
+from tests.support import harness
 
 TCP_LISTEN, UDP_BOUND, TCP_ESTABLISHED = 10, 7, 1  # states, as the kernel numbers them
 # Elsewhere than on Linux, a port is asked whether it listens.

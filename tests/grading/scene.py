@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import harness
 from tests.grading import ports
 from tests.grading.sandbox import Sandbox
+from tests.support import harness
 
 START_TIME = 20.0  # s for a program to listen; a busy machine compiles, imports and generates
 ANSWER_TIME = 15.0  # s for an answer where the assignment names no time

@@ -21,8 +21,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.harness import ROOT
 from tests.mutants import Mutant
+from tests.support.harness import ROOT
 
 LISTS = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 JUDGE_TIMEOUT = 900  # s for all tests; a mutant that hangs is found by then

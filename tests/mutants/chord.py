@@ -3,12 +3,12 @@
 from tests.mutants import Mutant
 
 TESTS = [
-    "tests/test_lab05_core.py",
-    "tests/test_lab05_registry.py",
-    "tests/test_lab05_place.py",
-    "tests/test_lab05_rules.py",
-    "tests/test_lab05_node.py",
-    "tests/test_lab05_simulation.py",
+    "tests/lab05/test_core.py",
+    "tests/lab05/test_registry.py",
+    "tests/lab05/test_place.py",
+    "tests/lab05/test_rules.py",
+    "tests/lab05/test_node.py",
+    "tests/lab05/test_simulation.py",
 ]
 
 CHORD = "lab05_chord/chord.py"

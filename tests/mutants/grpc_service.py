@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-TESTS = ["tests/test_terminal.py", "tests/test_lab04_scripts.py", "tests/test_rpc.py"]
+TESTS = ["tests/house/test_terminal.py", "tests/lab04/test_scripts.py", "tests/house/test_rpc.py"]
 
 RPC = "lab04_grpc/rpc.py"
 SERVER = "lab04_grpc/server.py"

@@ -3,13 +3,13 @@
 from tests.mutants import Mutant
 
 TESTS = [
-    "tests/test_lab06_core.py",
-    "tests/test_lab06_storage.py",
-    "tests/test_lab06_snapshots.py",
-    "tests/test_lab06_node.py",
-    "tests/test_lab06_driver.py",
-    "tests/test_lab06_simulation.py::test_no_seed_violates_a_property_or_loses_what_was_acknowledged",
-    "tests/test_lab06_service.py",
+    "tests/lab06/test_core.py",
+    "tests/lab06/test_storage.py",
+    "tests/lab06/test_snapshots.py",
+    "tests/lab06/test_node.py",
+    "tests/lab06/test_driver.py",
+    "tests/lab06/test_simulation.py::test_no_seed_violates_a_property_or_loses_what_was_acknowledged",
+    "tests/lab06/test_service.py",
 ]
 
 RAFT = "lab06_raft/raft.py"

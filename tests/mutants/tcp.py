@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-TESTS = ["tests/test_lab02_crowds.py", "tests/test_lab02_scripts.py"]
+TESTS = ["tests/lab02/test_crowds.py", "tests/lab02/test_scripts.py"]
 
 SERVER = "lab02_tcp_threads/server.py"
 CONNECTION = "lab02_tcp_threads/connection.py"

@@ -3,10 +3,10 @@
 from tests.mutants import Mutant
 
 TESTS = [
-    "tests/test_lab01_core.py",
-    "tests/test_lab01_client.py",
-    "tests/test_lab01_network.py",
-    "tests/test_lab01_scripts.py",
+    "tests/lab01/test_core.py",
+    "tests/lab01/test_client.py",
+    "tests/lab01/test_network.py",
+    "tests/lab01/test_scripts.py",
 ]
 
 CORE = "lab01_udp/stop_and_wait.py"

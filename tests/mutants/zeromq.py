@@ -3,9 +3,9 @@
 from tests.mutants import Mutant
 
 TESTS = [
-    "tests/test_lab03_fuzz.py",
-    "tests/test_lab03_scripts.py",
-    "tests/test_lab03_network.py",
+    "tests/lab03/test_fuzz.py",
+    "tests/lab03/test_scripts.py",
+    "tests/lab03/test_network.py",
 ]
 
 SOCKETS = "lab03_zmq/sockets.py"

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from tests.linearizability import Operation
 from tests.sim.network import Network, grpc, messages, server
+from tests.support.linearizability import Operation
 
 KEYS = ("a", "b")
 TRIES = 6  # of a client with a session for one command

@@ -17,13 +17,13 @@ import os
 from collections.abc import Callable
 from unittest import mock
 
-from tests.linearizability import is_linearizable
 from tests.sim.clients import Client
 from tests.sim.disk import Disk
 from tests.sim.loop import Ended, World
 from tests.sim.network import Line, Network, grpc, server
 from tests.sim.server import Process
 from tests.sim_raft import Properties, Violation
+from tests.support.linearizability import is_linearizable
 
 SYNC_TIME = 0.002  # s that a save takes at most on a good disk
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
-from tests.harness import ROOT, load
 from tests.sim.loop import Loop, World
+from tests.support.harness import ROOT, load
 
 server = load(ROOT / "lab06_raft/server.py")
 grpc, messages = server.grpc, server.messages

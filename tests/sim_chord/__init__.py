@@ -11,7 +11,7 @@ operation that got no answer may stand anywhere after its beginning, or nowhere.
 processes.py has the world of one process, world.py a ring, scenarios.py what befalls it.
 """
 
-from tests import harness
+from tests.support import harness
 
 chord, member, membership, messages, store, transfer = (
     harness.load(harness.ROOT / f"lab05_chord/{name}.py")

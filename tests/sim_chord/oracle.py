@@ -2,8 +2,8 @@
 
 import math
 
-from tests.linearizability import IMPOSSIBLE
 from tests.sim_chord import messages
+from tests.support.linearizability import IMPOSSIBLE
 
 WRITES = (messages.Kind.SAVE, messages.Kind.REMOVE)
 

@@ -2,11 +2,11 @@
 
 import math
 
-from tests.linearizability import search
 from tests.sim_chord import chord, member, membership, messages, store
 from tests.sim_chord.oracle import WRITES, Operation
 from tests.sim_chord.processes import Process, start
-from tests.simnet import Network, Simulation
+from tests.support.linearizability import search
+from tests.support.simnet import Network, Simulation
 
 
 class World:

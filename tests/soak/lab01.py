@@ -10,10 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-from tests.harness import ROOT, Script, load, resident, spawning, wait_until
-from tests.lab01_peers import CLIENT, SERVER, RawClient, saved, unfinished
-from tests.relays import UdpRelay
-from tests.test_lab01_simulation import transfer
+from tests.lab01.peers import CLIENT, SERVER, RawClient, saved, unfinished
+from tests.lab01.test_simulation import transfer
+from tests.support.harness import ROOT, Script, load, resident, spawning, wait_until
+from tests.support.relays import UdpRelay
 
 core = load(ROOT / "lab01_udp/stop_and_wait.py")
 MALFUNCTIONING = "client.py: the server is malfunctioning: it does not acknowledge\n"

@@ -7,9 +7,9 @@ import socket
 import threading
 import time
 
-from tests.harness import ROOT, load, resident, spawning, wait_until
-from tests.relays import TcpRelay
-from tests.test_lab02_scripts import ANSWERS, CLIENT, SERVER, connect, receive, reset
+from tests.lab02.test_scripts import ANSWERS, CLIENT, SERVER, connect, receive, reset
+from tests.support.harness import ROOT, load, resident, spawning, wait_until
+from tests.support.relays import TcpRelay
 
 NUMBERS = [line.split()[0].encode() for line in ANSWERS.splitlines()]
 MEMORY = 8 << 20  # bytes by which the server may grow

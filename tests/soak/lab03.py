@@ -9,7 +9,7 @@ import time
 
 import zmq
 
-from tests.harness import ROOT, Script, free_port, listens, resident, wait_until
+from tests.support.harness import ROOT, Script, free_port, listens, resident, wait_until
 
 LAB = ROOT / "lab03_zmq"
 FIRST = {

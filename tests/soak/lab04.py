@@ -6,8 +6,8 @@ import time
 
 import grpc
 
-from tests.harness import ROOT, free_port, load, resident, running, wait_until
-from tests.relays import TcpRelay
+from tests.support.harness import ROOT, free_port, load, resident, running, wait_until
+from tests.support.relays import TcpRelay
 
 LIMIT = 4 << 20  # bytes of a message, gRPC's own
 PATIENCE = 60.0  # s, for a call

@@ -6,13 +6,13 @@ import threading
 import time
 from collections import Counter, defaultdict
 
-from tests.harness import spawning, wait_until
-from tests.lab05_ring import Ring, Rpc, assert_all_found, save_some
-from tests.linearizability import search
+from tests.lab05.ring import Ring, Rpc, assert_all_found, save_some
 from tests.sim_chord import messages
 from tests.sim_chord.oracle import WRITES, Operation
 from tests.sim_chord.scenarios import SCENARIOS, run
 from tests.soak import clients
+from tests.support.harness import spawning, wait_until
+from tests.support.linearizability import search
 
 HEALING = 60.0  # s for a ring to be whole again, on a busy machine
 KEYS = 12  # in use at a time

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.harness import ROOT, load, resident
+from tests.support.harness import ROOT, load, resident
 
 raft = load(ROOT / "lab06_raft/raft.py")
 protocol = load(ROOT / "lab06_raft/protocol.py")

@@ -1,0 +1,131 @@
+"""Lab 5's rules without a ring: views, a registry's book, a node whose calls a test answers."""
+
+import contextlib
+import itertools
+import random
+
+from tests.support import harness
+
+chord, member, membership, messages, store = (
+    harness.load(harness.ROOT / f"lab05_chord/{name}.py")
+    for name in ("chord", "member", "membership", "messages", "store")
+)
+
+EXAMPLE = [24, 26, 2, 16, 31, 25]  # in order of joining
+IDS = [2, 16, 24, 31]  # 16 owns 3 to 16, and its replicas are 24 and 31
+KEY = "Minsk"  # 3, on 16
+FIRST = ""  # 1, on 2; and on 16 when 2 is gone
+NOW = 100.0  # s
+
+
+def view_of(ids, m=5, epoch=1, ring=1):
+    return chord.View(epoch, m, tuple(chord.Node(id, f"host:{id}") for id in ids), ring)
+
+
+def ids(nodes):
+    return [node.id for node in nodes]
+
+
+class FakeHost:
+    """A clock that is set by hand, and the random numbers of the scripts."""
+
+    def __init__(self):
+        self.time = 0.0
+        self.random = random.Random(0)
+        self.draw = self.random.randint
+        self.draw_identity = itertools.count(1).__next__
+        self.nodes_sync, self.silent, self.limit = True, set(), 60
+        self.reached = {}  # address -> True if a node answers there, False if no process listens
+        self.beside = False  # while what was spawned runs
+
+    def now(self):
+        return self.time
+
+    async def call(self, address, method, request, timeout):
+        if address not in self.reached:
+            raise messages.Unreachable
+        if not self.reached[address]:
+            raise messages.Refused
+        return messages.Ack(True)
+
+    def spawn(self, awaitable):
+        self.beside = True
+        with contextlib.suppress(StopIteration):
+            awaitable.send(None)
+        self.beside = False
+
+    async def sleep(self, seconds):
+        if self.beside or not seconds:
+            return
+        self.time += seconds
+        self.book.tick()
+        if self.nodes_sync:
+            for id in set(self.book.view.ids) - self.silent:
+                ask(self.book, id)
+        if self.time > self.limit:
+            raise TimeoutError
+
+
+def ask(book, id, epoch=None):
+    epoch = book.view.epoch if epoch is None else epoch
+    address = book.view.by_id[id].address
+    return book.populate_finger_table(messages.Heartbeat(id, address, epoch, epoch))
+
+
+class ScriptedHost(FakeHost):
+    """A world in which calls are answered by functions in `answers`, by method."""
+
+    def __init__(self):
+        super().__init__()
+        self.answers = {}
+        self.asked = []  # addresses, in order
+        self.request = None  # the one that is being answered
+
+    async def call(self, address, method, request, timeout):
+        self.asked.append(address)
+        self.request = request
+        return self.answers[method](address)
+
+    async def gather(self, *awaitables):
+        return [await awaitable for awaitable in awaitables]
+
+    def spawn(self, awaitable):
+        awaitable.close()
+
+    def joined(self, id, view):
+        pass
+
+
+def node_in(view, id):
+    """Return a node that is in sync in a view; it has no lease."""
+    node = member.Member(ScriptedHost(), "host", id, "registry")
+    node.place.enter(id, view, -messages.LEASE_TIMEOUT)
+    node.place.serve_whole_arc()
+    node.store.m = view.m
+    return node
+
+
+def unreachable(address):
+    raise messages.Unreachable(address)
+
+
+def refused(address):
+    raise messages.Refused(address)
+
+
+def serving_node():
+    """Return node 16 of IDS, which has a lease from NOW on."""
+    node = node_in(view_of(IDS), 16)
+    node.host.time = NOW
+    node.place.renew_lease(NOW)
+    return node
+
+
+def after(node, seconds, value):
+    """Return an answer that takes so long."""
+
+    def answer(address):
+        node.host.time += seconds
+        return value
+
+    return answer

@@ -1,0 +1,293 @@
+"""Lab 5, the registry's book: which nodes are in the ring."""
+
+import asyncio
+import random
+
+import pytest
+
+from tests.lab05.parts import (
+    EXAMPLE,
+    FakeHost,
+    ask,
+    chord,
+    ids,
+    membership,
+    messages,
+    node_in,
+    view_of,
+)
+
+
+@pytest.fixture
+def book():
+    host = FakeHost()
+    host.book = membership.Membership(host, 5)
+    return host.book
+
+
+def admit(book, port, wish=None):
+    return asyncio.run(book.register(messages.Registration("host", port, wish)))
+
+
+def pass_time(book, seconds, heard=()):
+    """Let time pass while some nodes are heard; return the ids of those that are dropped."""
+    dropped = []
+    for _ in range(round(seconds / 0.1)):
+        book.host.time += 0.1
+        for id in heard:
+            ask(book, id)
+        dropped += book.tick()
+    return [node.id for node in dropped]
+
+
+def test_ids_are_drawn_as_the_assignment_has_them(book):
+    assert [admit(book, port).id for port in range(1, 7)] == EXAMPLE
+
+
+def test_a_full_ring_admits_no_node(book):
+    assert sorted(admit(book, port).id for port in range(1, 33)) == list(range(32))
+    reply = admit(book, 33)
+    assert reply.id == -1 and "full" in reply.reason
+
+
+def test_a_newcomer_waits_until_all_nodes_that_the_last_one_affected_are_in_sync(book):
+    admit(book, 1)
+    book.host.nodes_sync = False
+    assert not book.all_in_sync()
+    book.tick = lambda: None  # or else the silence of the first would let the second in
+    assert admit(book, 2).id == -1  # it gave up
+    ask(book, 24)
+    assert admit(book, 2).id == 26
+
+
+def test_silence_of_three_seconds_is_death(book):
+    admit(book, 1)
+    admit(book, 2)
+    assert pass_time(book, 2.9, heard=[24]) == []
+    assert pass_time(book, 0.2, heard=[24]) == [26]
+    assert ids(book.view.members) == [24]
+
+
+# --- lines that are cut (ring: 2 16 24 25 26 31) ---
+
+
+@pytest.fixture
+def ring(book):
+    for port in range(1, 7):
+        admit(book, port)
+    pass_time(book, 0.1, heard=EXAMPLE)
+    return book
+
+
+@pytest.mark.parametrize(
+    "silent, dropped",
+    [
+        ([24, 25], [24, 25]),
+        ([24, 25, 26], []),  # two of them may give leases to the third
+        ([24, 25, 31], [24, 25, 31]),
+        ([2, 16, 31], []),
+        ([2, 24, 25, 26], [2]),
+        (EXAMPLE, []),
+    ],
+)
+def test_silent_nodes_are_dropped_if_another_one_of_each_replica_set_is_heard(
+    ring, silent, dropped
+):
+    heard = [id for id in EXAMPLE if id not in silent]
+    assert sorted(pass_time(ring, 20, heard)) == dropped
+
+
+def test_nodes_that_fall_silent_one_after_the_other_are_as_those_that_do_so_at_once(ring):
+    """A cut takes effect with the next heartbeat of each."""
+    rest = EXAMPLE[:]
+    while rest:
+        rest.pop()
+        assert pass_time(ring, 1.0 / len(EXAMPLE), rest) == []
+    assert pass_time(ring, 20) == []
+
+
+def drop_two_and_lose_a_third(ring):
+    """Drop 24 and 25 while 26 lives but hears of nothing, then hear 26 no longer."""
+    heard = [2, 16, 31]
+    pass_time(ring, 2, heard=[26, *heard])
+    old = ring.view.epoch
+    for _ in range(13):
+        ask(ring, 26, old)
+        pass_time(ring, 0.1, heard)
+    assert ids(ring.view.members) == [26, *heard]
+    return heard
+
+
+def test_dropped_nodes_count_as_silent_until_all_know_a_view_without_them(ring):
+    heard = drop_two_and_lose_a_third(ring)
+    assert pass_time(ring, 20, heard) == []
+
+
+def test_dropped_nodes_that_answer_have_heard_so(ring):
+    heard = drop_two_and_lose_a_third(ring)
+    ring.host.reached = {"host:1": True, "host:6": True}
+    assert pass_time(ring, 20, heard) == [26]
+
+
+def test_a_silent_member_that_answers_is_not_dropped(ring):
+    ring.host.reached = dict.fromkeys((node.address for node in ring.view.members), True)
+    assert pass_time(ring, 20) == []
+
+
+def test_dropped_nodes_are_forgotten_when_all_know_a_view_without_them(ring):
+    assert pass_time(ring, 4, heard=[26, 2, 16, 31]) == [24, 25]
+    assert pass_time(ring, 4, heard=[2, 16, 31]) == [26]
+
+
+def test_nodes_without_a_process_are_dropped_when_the_leases_that_they_gave_have_run_out(ring):
+    ring.host.reached = dict.fromkeys((node.address for node in ring.view.members), False)
+    assert pass_time(ring, messages.LEASE_TIMEOUT + membership.LATE_TIMEOUT - 0.2) == []
+    assert sorted(pass_time(ring, 0.3)) == sorted(EXAMPLE)
+    assert admit(ring, 9).id >= 0
+
+
+def test_a_newcomer_waits_for_nodes_that_may_serve_and_is_told_so(ring):
+    ring.host.nodes_sync = False
+    pass_time(ring, 2)
+    ring.host.limit = 100
+    reply = admit(ring, 9)
+    assert reply.id == -1
+    assert "nodes that do not answer: 2 at host:3, 16 at host:4" in reply.reason
+    pass_time(ring, 0.1, heard=EXAMPLE)
+    assert admit(ring, 9).id >= 0
+
+
+def test_a_newcomer_takes_the_place_of_a_node_that_does_not_answer_at_the_same_address(ring):
+    assert pass_time(ring, 10, heard=[2, 16, 31]) == []
+    ring.host.silent = {24, 25, 26}
+    assert admit(ring, 1).id >= 0
+    assert "host:1" in {node.address for node in ring.view.members}
+
+
+def test_a_line_that_is_mended_brings_back_all_nodes(ring):
+    assert pass_time(ring, 10) == []
+    assert pass_time(ring, 0.5, heard=[24]) == []
+    assert pass_time(ring, 0.5, heard=[24, 26, 2]) == []
+    assert pass_time(ring, 10, heard=EXAMPLE) == []
+
+
+def test_a_registry_that_slept_itself_drops_no_node(book):
+    admit(book, 1)
+    book.host.time += 100
+    assert book.tick() == []
+
+
+def test_a_node_from_the_address_of_another_has_outlived_it(book):
+    admit(book, 1)
+    admit(book, 2)
+    reply = admit(book, 1)
+    assert [node.address for node in reply.view.members] == ["host:2", "host:1"]
+
+
+def test_a_restarted_registry_takes_the_newest_view_that_it_is_offered(book):
+    newest = view_of(EXAMPLE, epoch=9)
+    assert book.restore(view_of(EXAMPLE[:5], epoch=8)).success
+    assert book.restore(newest).success
+    assert book.restore(view_of(EXAMPLE[:4], epoch=7)).success
+    for id in EXAMPLE:
+        ask(book, id)
+    pass_time(book, 1.5)
+    assert book.view.members == newest.members and book.view.epoch >= membership.LIFE
+    assert not book.restore(chord.View(10**8, 6)).success  # of a ring of another size
+
+
+def test_a_restarted_registry_changes_nothing_until_all_nodes_have_told_what_they_know(book):
+    book.restore(view_of(EXAMPLE, epoch=9))
+    for id in EXAMPLE[:5]:
+        ask(book, id)
+    behind = messages.Heartbeat(25, "host:25", epoch=10)  # it knows a newer view: not yet told
+    assert book.populate_finger_table(behind).epoch == -1  # which gives no leave
+    pass_time(book, 1.5)
+    assert not book.deregister(messages.Departure(24)).success
+    assert not book.open
+    book.restore(view_of(EXAMPLE[1:], epoch=10))
+    ask(book, 25)
+    book.tick()
+    assert book.open and ids(book.view.members) == EXAMPLE[1:]
+    assert not book.all_in_sync()  # no node is admitted until all know the new life's epoch
+    for id in EXAMPLE[1:]:
+        ask(book, id)
+    assert book.all_in_sync()
+
+
+def test_registries_that_follow_the_same_one_use_different_epochs():
+    lives = []
+    for port in (7, 8):
+        host = FakeHost()
+        host.draw_identity = lambda life=port: random.Random(life).getrandbits(62)
+        book = host.book = membership.Membership(host, 5)
+        book.restore(view_of(EXAMPLE, epoch=9, ring=3))
+        for id in EXAMPLE:
+            ask(book, id)
+        pass_time(book, 1.5)
+        assert book.view.ring == 3
+        lives.append({book.view.epoch, admit(book, port).view.epoch})
+    assert len(lives[0] | lives[1]) == 4
+
+
+def test_a_registry_that_learns_of_an_older_ring_goes_on_as_that_ring(book):
+    newcomer = admit(book, 7)
+    pass_time(book, 1.5)
+    assert book.restore(view_of([2, 16], epoch=9, ring=3)).success
+    assert (book.view.ring, ids(book.view.members)) == (3, [2, 16, 24])
+    node = node_in(newcomer.view, 24)
+    node.place.address = "host:7"
+    question = messages.Heartbeat(24, "host:7", newcomer.view.epoch, 0, newcomer.view.ring)
+    node.host.answers = {
+        "populate_finger_table": lambda address: book.populate_finger_table(question)
+    }
+    asyncio.run(node.heartbeat())
+    assert node.place.view == book.view
+
+
+def test_a_registry_sends_its_view_to_a_node_of_another_ring_in_the_same_epoch(book):
+    admit(book, 1)
+    question = messages.Heartbeat(24, "host:1", book.view.epoch, 0, book.view.ring + 1)
+    assert book.populate_finger_table(question).view == book.view
+
+
+def test_a_restarted_registry_waits_no_longer_for_a_node_than_for_any_other(book):
+    book.restore(view_of(EXAMPLE, epoch=9))
+    dropped = []
+    for _ in range(7):
+        for id in EXAMPLE[:5]:
+            if id in book.view.by_id:
+                ask(book, id)
+        dropped += pass_time(book, 0.5)
+    assert book.open and dropped == [25]
+
+
+def test_only_the_node_itself_is_a_sign_of_its_life(book):
+    admit(book, 1)
+    for _ in range(8):
+        pass_time(book, 0.5)
+        answer = book.populate_finger_table(messages.Heartbeat(24))
+    assert answer.known
+    book.host.reached["host:1"] = False
+    pass_time(book, 3)
+    assert not book.populate_finger_table(messages.Heartbeat(24)).known
+
+
+def test_a_newcomer_is_told_its_id_and_keeps_it(book):
+    host = book.host
+    told = asyncio.run(book.register(messages.Registration("host", 1, prepare=True)))
+    assert told.id == 24 and not book.view.members
+    other = asyncio.run(book.register(messages.Registration("host", 2, prepare=True)))
+    assert other.id == 26
+    assert admit(book, 3, wish=24).id not in (24, 26)
+    assert admit(book, 2, wish=26).id == 26 and admit(book, 1, wish=24).id == 24
+    assert not book.reserved and host.time < 60
+
+
+def test_the_id_of_a_newcomer_that_died_is_free_again(book):
+    for port in range(1, 33):
+        asyncio.run(book.register(messages.Registration("host", port, prepare=True)))
+    assert admit(book, 33).id == -1
+    book.host.limit = book.host.time = membership.RESERVATION_TIMEOUT + 5
+    book.host.limit += 60
+    assert admit(book, 33).id >= 0

@@ -1,0 +1,368 @@
+"""Every election that three servers of lab 6 can hold in a few terms, in every order of events.
+
+A message that has been sent may arrive at any time, again, or never, which covers loss, doubling,
+delay and reordering alike. So a world is the servers' states and the set of all ever sent. To that
+set belong claims: that a server has voted for another in a term, or led it; two that contradict
+each other are a violation. Replication goes as far as elections depend on it: the first entry of a
+new leader is sent, taken or refused, but not sent again.
+
+What one event does to one server stands in a table, `Core`. Most worlds differ only in what no
+event will ever show; which do, `Reduction` reads from the table, whatever the rules behind it.
+"""
+
+import contextlib
+import itertools
+import math
+import pickle
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import NamedTuple
+
+from tests.lab06.explored import Step
+from tests.support.harness import ROOT, load
+
+raft = load(ROOT / "lab06_raft/raft.py")
+NAMES = ("a", "b", "c")  # of the servers; in states and messages no other string is like them
+TIMER = -1  # the event that is not a message
+
+
+class Violation(AssertionError):
+    """Two servers lead one term, or one server votes twice in it.
+
+    Args:
+        claims: those before that the last event contradicts. place, event: that event.
+    """
+
+    def __init__(self, claims: list["Claim"], place: int, event: int):
+        found = [f"{' '.join(claim.what[:-1])} in term {claim.what[-1]}" for claim in claims]
+        super().__init__(f"Election Safety: a second {', a second '.join(found)}")
+        self.place, self.event = place, event
+
+    def __str__(self):
+        return f"{super().__str__()}; to draw it: make sim-picture SEED=elections"
+
+
+class Message(NamedTuple):
+    target: str
+    call: raft.Call
+    reply: tuple | None
+
+
+class Claim(NamedTuple):
+    """No two values of one `what` may be."""
+
+    what: tuple
+    value: str
+
+
+def timeout() -> float:
+    """Return the span of every timer; how long it is does not matter here."""
+    return 0.2
+
+
+class Core:
+    """What every event makes of every state of one server, and what the server then sends.
+
+    States and things sent (messages and claims) have numbers; a set of things is an int with their
+    bits. The table covers all that the servers do when whatever any of them may send arrives.
+    """
+
+    def __init__(self, server_class, last_term: int):
+        self.last_term = last_term
+        self.servers, self.states = [], {}
+        self.copies: list[
+            bytes
+        ] = []  # by state: the server, pickled, which is quicker than deepcopy
+        self.things, self.numbers = [], {}
+        self.events = {name: [TIMER] for name in NAMES}
+        self.steps: list[dict[int, tuple[int, int]]] = []  # by state: event -> (state after, sent)
+        self.first = tuple(self._state(server_class(name, NAMES, timeout)) for name in NAMES)
+        while missing := list(self._missing()):
+            for state, event in missing:
+                self.steps[state][event] = self._step(state, event)
+        self.inboxes = [sum(1 << event for event in self.events[name][1:]) for name in NAMES]
+        claims = [thing for thing in self.things if isinstance(thing, Claim)]
+        self.claims = sum(map(self._bit, claims))
+        self.against = {
+            self.numbers[one]: sum(self._bit(other) for other in claims if _contradict(one, other))
+            for one in claims
+        }
+        self.contradicted = cache(self.contradicted)
+
+    def _missing(self) -> Iterator[tuple[int, int]]:
+        for state, server in enumerate(self.servers):
+            for event in self.events[server.node_id]:
+                if event not in self.steps[state]:
+                    yield state, event
+
+    def _step(self, state: int, event: int) -> tuple[int, int]:
+        """Run the core: one server, one event."""
+        server = pickle.loads(self.copies[state])
+        sent = 0
+        if event == TIMER:
+            starts = server.role is raft.Role.FOLLOWER and server.current_term < self.last_term
+            if starts or server.role is raft.Role.CANDIDATE:
+                server.tick(math.inf)
+        else:
+            sent = self._deliver(server, self.things[event])
+        for call in server.take_outbox():
+            sent |= self._send(Message(call.peer, call, None))
+        return self._state(server), sent
+
+    def _deliver(self, server, message: Message) -> int:
+        request, reply = message.call.request, message.reply
+        vote = isinstance(request, raft.RequestVoteRequest)
+        if reply:
+            take = server.request_vote_reply if vote else server.append_entries_reply
+            take(message.call, reply, 0)
+            return 0
+        reply = (server.request_vote if vote else server.append_entries)(request, 0)
+        # Replication ends here, and any other refusal tells nothing.
+        if (vote and reply.result) or reply.term > request.term:
+            return self._send(Message(_source(request), message.call, reply))
+        return 0
+
+    def _state(self, server) -> int:
+        key = (server.node_id, server.role, server.current_term, server.voted_for)
+        key += (server.leader_id, frozenset(server.votes), tuple(server.log.entries))
+        if key not in self.states:
+            self.states[key] = len(self.servers)
+            self.servers.append(server)
+            self.copies.append(pickle.dumps(server))
+            self.steps.append({})
+        return self.states[key]
+
+    def _send(self, message: Message) -> int:
+        claim = _claim(message)
+        return self._bit(message) | (self._bit(claim) if claim else 0)
+
+    def _bit(self, thing) -> int:
+        if thing not in self.numbers:
+            self.numbers[thing] = len(self.things)
+            self.things.append(thing)
+            if isinstance(thing, Message):
+                self.events[thing.target].append(self.numbers[thing])
+        return 1 << self.numbers[thing]
+
+    def contradicted(self, things: int) -> int:
+        """Return all claims that contradict one of these things."""
+        return _union(self.against[number] for number in _bits(things & self.claims))
+
+    def after(self, world: tuple) -> Iterator[tuple[tuple, int, int]]:
+        """Yield every world that an event changes this one to; raise Violation at a bad one.
+
+        With each come the place of the server and the event.
+        """
+        sent = world[-1]
+        for place, state in enumerate(world[:-1]):
+            for event in (TIMER, *_bits(sent & self.inboxes[place])):
+                after, more = self.steps[state][event]
+                if contradicted := self.contradicted(more) & (sent | more):
+                    claims = [self.things[number] for number in _bits(contradicted)]
+                    raise Violation(claims, place, event)
+                if after != state or more & ~sent:
+                    others = world[:place], world[place + 1 : -1]
+                    yield (*others[0], after, *others[1], sent | more), place, event
+
+
+def _source(request) -> str:
+    vote = isinstance(request, raft.RequestVoteRequest)
+    return request.candidate_id if vote else request.leader_id
+
+
+def _claim(message: Message) -> Claim | None:
+    """Return what a message proves."""
+    (target, call, reply), term = message, message.call.request.term
+    if isinstance(call.request, raft.AppendEntriesRequest):
+        return None if reply else Claim(("leader", term), call.request.leader_id)
+    if reply is None:  # a candidate votes for itself
+        target = call.request.candidate_id
+        return Claim(("vote of", target, term), target)
+    return Claim(("vote of", call.peer, term), target) if reply.result else None
+
+
+def _contradict(one: Claim, other: Claim) -> bool:
+    return one.what == other.what and one.value != other.value
+
+
+def _bits(things: int) -> Iterator[int]:
+    while things:
+        number = things.bit_length() - 1
+        yield number
+        things ^= 1 << number
+
+
+def _union(sets) -> int:
+    union = 0
+    for things in sets:
+        union |= things
+    return union
+
+
+class Reduction:
+    """Names one world for all that every further event treats alike, but for the servers' names.
+
+    * States of a server that do the same in every series of events are one: it does not matter
+      which server a follower takes for the leader.
+    * Messages that do the same to their receiver from now on, whatever else arrives, are one; if
+      they do nothing, they are dropped. So is a claim that no server can contradict any more.
+    * An event that changes no state and only sends messages happens at once: where more has been
+      sent, all can still happen that could without.
+    * All servers have the same rules: of worlds that differ in names only the least one counts.
+    """
+
+    def __init__(self, core: Core):
+        self.core = core
+        self.alike = self._alike()
+        self.matters = [self._matters(state) for state in range(len(core.steps))]
+        self.visible = [_union(group for group, _ in groups) for groups in self.matters]
+        self.renamings = [Renaming(core, order) for order in itertools.permutations(range(3))]
+        self._answers, self._least, self._part = map(
+            cache, (self._answers, self._least, self._part)
+        )
+
+    def __call__(self, world: tuple) -> tuple:
+        states = tuple(self.alike[state] for state in world[:-1])
+        sent = self._with_answers(states, world[-1])
+        return min(self._renamed(renaming, states, sent) for renaming in self._least(states))
+
+    def _with_answers(self, states: tuple, sent: int) -> int:
+        before = None
+        while sent != before:
+            before = sent
+            for state, inbox in zip(states, self.core.inboxes, strict=True):
+                sent |= self._answers(state, sent & inbox)
+        return sent
+
+    def _answers(self, state: int, arrived: int) -> int:
+        """Return the messages that these let a server send without a change of its state."""
+        steps = [self.core.steps[state][event] for event in _bits(arrived)]
+        answers = [sent for after, sent in steps if self.alike[after] == state]
+        return _union(sent for sent in answers if not sent & self.core.claims)
+
+    def _least(self, states: tuple) -> list["Renaming"]:
+        """Return the renamings that make these states the least; they differ in what was sent."""
+        named = [tuple(self._name(r, states[old]) for old in r.order) for r in self.renamings]
+        return [r for r, those in zip(self.renamings, named, strict=True) if those == min(named)]
+
+    def _renamed(self, renaming: "Renaming", states: tuple, sent: int) -> tuple:
+        olds = [states[place] for place in renaming.order]
+        parts = [self._part(renaming, old, sent & self.visible[old]) for old in olds]
+        return (*(state for state, _ in parts), _union(things for _, things in parts))
+
+    def _part(self, renaming: "Renaming", state: int, sent: int) -> tuple[int, int]:
+        """Return a server's state under its new name, and what of a set matters to it."""
+        state, sent = self._name(renaming, state), renaming.of_set(sent)
+        return state, _union(first for group, first in self.matters[state] if group & sent)
+
+    def _name(self, renaming: "Renaming", state: int) -> int:
+        return self.alike[renaming.states[state]]
+
+    # What the table says
+
+    def _alike(self) -> list[int]:
+        """Return for each state the first that does the same in every series of events."""
+        finer, alike = [0] * len(self.core.steps), None
+        while finer != alike:
+            alike, first = finer, {}
+            rows = [
+                frozenset((event, alike[after], sent) for event, (after, sent) in row.items())
+                for row in self.core.steps
+            ]
+            finer = [first.setdefault(row, state) for state, row in enumerate(rows)]
+        return alike
+
+    def _future(self, state: int) -> list[int]:
+        """Return the states that a server can come to from this one."""
+        found, todo = {state}, [state]
+        while todo:
+            after = {self.alike[after] for after, _ in self.core.steps[todo.pop()].values()} - found
+            todo += after
+            found |= after
+        return sorted(found)
+
+    def _matters(self, state: int) -> list[tuple[int, int]]:
+        """Return what matters to a server from here on: sets of things alike, and one of each."""
+        future, steps = self._future(state), self.core.steps
+        alike, contradicted = {}, 0
+        for event in self.core.events[self.core.servers[state].node_id]:
+            effects = [(self.alike[steps[s][event][0]], steps[s][event][1]) for s in future]
+            contradicted |= _union(self.core.contradicted(sent) for _, sent in effects)
+            if event != TIMER and effects != [(s, 0) for s in future]:
+                alike.setdefault(tuple(effects), []).append(1 << event)
+        claims = [1 << number for number in _bits(contradicted)]
+        return [(sum(group), group[0]) for group in [*alike.values(), *([c] for c in claims)]]
+
+
+class Renaming:
+    """What states and sets become when the servers change places."""
+
+    def __init__(self, core: Core, order: tuple[int, ...]):
+        self.order = order  # by place: whose it was
+        names = {NAMES[old]: NAMES[new] for new, old in enumerate(order)}
+        self.states = [core.states[_rename(key, names)] for key in core.states]
+        self.bits = [1 << core.numbers[_rename(thing, names)] for thing in core.things]
+        self.of_set = cache(self.of_set)
+
+    def of_set(self, things: int) -> int:
+        return _union(self.bits[number] for number in _bits(things))
+
+
+def _rename(thing, names: dict[str, str]):
+    if isinstance(thing, tuple | frozenset):
+        kind = tuple if isinstance(thing, tuple) else frozenset  # a named tuple equals a plain one
+        return kind(_rename(part, names) for part in thing)
+    return names.get(thing, thing) if isinstance(thing, str) else thing
+
+
+def explore(core: Core, reduction: Callable[[tuple], tuple] = lambda world: world) -> set[tuple]:
+    """Return all worlds that the servers can reach, breadth first; raise Violation at a bad one."""
+    frontier = {reduction((*core.first, 0))}
+    worlds = set(frontier)
+    while frontier:
+        after = {after for world in frontier for after, _, _ in core.after(world)}
+        frontier = {reduction(world) for world in after} - worlds
+        worlds |= frontier
+    return worlds
+
+
+def counterexample(core: Core) -> tuple[list[Step], str]:
+    """Return the fewest events that lead to a violation, and which; ([], "") if none do."""
+    with contextlib.suppress(Violation):
+        explore(core, Reduction(core))
+        return [], ""
+    # There is one, so that the search ends soon also where every world keeps its name.
+    world = (*core.first, 0)
+    origins, todo = {world: None}, deque([world])
+    while todo:
+        world = todo.popleft()
+        try:
+            for after, place, event in core.after(world):
+                if after not in origins:
+                    origins[after] = world, place, event
+                    todo.append(after)
+        except Violation as violation:
+            origin = (world, violation.place, violation.event)
+            return _replay(core, _moves(origins, origin)), violation.args[0]
+    raise AssertionError("the reduction shows a violation that there is not")
+
+
+def _moves(origins: dict, origin: tuple | None) -> list:
+    """Return the (place, event) that lead somewhere, the first one first."""
+    moves = []
+    while origin:
+        world, *move = origin
+        moves.append(move)
+        origin = origins[world]
+    return moves[::-1]
+
+
+def _replay(core: Core, moves: list) -> list[Step]:
+    steps, states = [], list(core.first)
+    for place, event in moves:
+        states[place], sent = core.steps[states[place]][event]
+        received = None if event == TIMER else core.things[event]
+        things = [core.things[number] for number in _bits(sent & ~core.claims)]
+        steps.append(Step(place, received, core.servers[states[place]], things))
+    return steps

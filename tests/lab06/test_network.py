@@ -1,0 +1,88 @@
+"""Lab 6 on a network of several hosts: slow links, machines that vanish, forgotten connections."""
+
+import re
+import time
+
+import pytest
+
+from tests.lab06.cluster import Cluster
+from tests.support.harness import wait_until
+
+PORT = 50000
+
+
+class Distributed(Cluster):
+    """A cluster with a host for each server."""
+
+    def __init__(self, spawn, folder, network, size=3):
+        self.hosts = [network.host() for _ in range(size)]
+        super().__init__(spawn, folder, size)
+
+    def _config(self, n, relay):
+        return "".join(f"{i} {host.address} {PORT}\n" for i, host in enumerate(self.hosts))
+
+    def start(self, n):
+        self.servers[n] = self.spawn(
+            self.script, n, cwd=self.folders[n], interpreter=self.hosts[n].python
+        )
+        return self.servers[n]
+
+
+@pytest.fixture
+def cluster(spawn, tmp_path, network):
+    return Distributed(spawn, tmp_path, network)
+
+
+def ask(spawn, cluster, n, *lines):
+    """Let the client on a server's own host say lines to that server; return its answers."""
+    client = spawn("lab06_raft/client.py", interpreter=cluster.hosts[n].python)
+    for line in (f"connect {cluster.hosts[n].address} {PORT}", *lines, "quit"):
+        client.send(line)
+    client.wait()
+    return client.lines[1:-1]
+
+
+def write(spawn, cluster, n, key, value):
+    return ask(spawn, cluster, n, f"setval {key} {value}") == ["True"]
+
+
+def test_a_large_value_crosses_a_slow_link_once(spawn, cluster):
+    for host in cluster.hosts:
+        limit = "tbf rate 8mbit burst 16kb latency 400ms"
+        host.run("tc", "qdisc", "add", "dev", "eth0", "root", *limit.split())
+
+    def sent(host):
+        return int(re.search(r"TX:.*\n\s*(\d+)", host.ip("-s link show eth0"))[1])
+
+    def scene():
+        leader = cluster.leader()
+        before = sent(cluster.hosts[leader])
+        assert write(spawn, cluster, leader, "large", "x" * 900_000)
+        assert sent(cluster.hosts[leader]) - before < 2_500_000  # two copies are 1,800,000
+
+    cluster.settled(scene)
+
+
+def test_a_leader_whose_machine_vanishes_is_replaced_and_follows_when_it_is_back(spawn, cluster):
+    cluster.followers()
+    old = cluster.leader()
+    cluster.hosts[old].vanish()
+    begin = time.monotonic()
+    new = cluster.leader(besides=old)
+    assert time.monotonic() - begin < 3  # 0.3 s when nothing else runs
+    wait_until(lambda: write(spawn, cluster, new, "k", "1"), "a write without it")
+    cluster.hosts[old].reappear()
+    begin = time.monotonic()
+    wait_until(lambda: ask(spawn, cluster, old, "getval k") == ["1"], "the value there")
+    assert time.monotonic() - begin < 10
+
+
+def test_connections_that_a_firewall_has_forgotten_are_made_anew(spawn, cluster, network):
+    cluster.followers()
+    wait_until(lambda: write(spawn, cluster, cluster.leader(), "k", "1"), "a write before")
+    network.forget_connections()
+    begin = time.monotonic()
+    wait_until(lambda: write(spawn, cluster, cluster.leader(), "k", "2"), "a write after", 10)
+    assert time.monotonic() - begin < 10  # 1 s when nothing else runs
+    for n in range(3):
+        wait_until(lambda n=n: ask(spawn, cluster, n, "getval k") == ["2"], "the value everywhere")
