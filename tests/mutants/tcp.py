@@ -2,7 +2,14 @@
 
 from tests.mutants import Mutant
 
-TESTS = ["tests/lab02/test_crowds.py", "tests/lab02/test_scripts.py"]
+TESTS = [
+    "tests/lab02/test_worker.py",
+    "tests/lab02/test_slow_lane.py",
+    "tests/lab02/test_wire.py",
+    "tests/lab02/test_crowds.py",
+    "tests/lab02/test_scripts.py",
+    "tests/lab02/test_hostile.py",
+]
 
 SERVER = "lab02_tcp_threads/server.py"
 CONNECTION = "lab02_tcp_threads/connection.py"

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from tests.lab02.test_scripts import ANSWERS, CLIENT, SERVER, connect, receive, reset
+from tests.lab02.clients import ANSWERS, CLIENT, SERVER, connect, receive, reset
 from tests.support.harness import ROOT, load, resident, spawning, wait_until
 from tests.support.relays import TcpRelay
 
