@@ -7,6 +7,7 @@ from tests.support.harness import free_port, listens, wait_until
 SERVER, PRIME, GCD, CLIENT = (
     f"lab03_zmq/{name}.py" for name in ("server", "prime", "gcd", "client")
 )
+RECOVERY = 10.0  # s: how long the parts may take to find each other again
 
 
 class Parts:

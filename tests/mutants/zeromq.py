@@ -5,6 +5,12 @@ from tests.mutants import Mutant
 TESTS = [
     "tests/lab03/test_fuzz.py",
     "tests/lab03/test_scripts.py",
+    "tests/lab03/test_answers.py",
+    "tests/lab03/test_keywords.py",
+    "tests/lab03/test_hostile.py",
+    "tests/lab03/test_restarts.py",
+    "tests/lab03/test_limits.py",
+    "tests/lab03/test_floods.py",
     "tests/lab03/test_network.py",
 ]
 
