@@ -2,7 +2,13 @@
 
 from tests.mutants import Mutant
 
-TESTS = ["tests/house/test_terminal.py", "tests/lab04/test_scripts.py", "tests/house/test_rpc.py"]
+TESTS = [
+    "tests/house/test_terminal.py",
+    "tests/lab04/test_service.py",
+    "tests/lab04/test_scripts.py",
+    "tests/lab04/test_failures.py",
+    "tests/house/test_rpc.py",
+]
 
 RPC = "lab04_grpc/rpc.py"
 SERVER = "lab04_grpc/server.py"
