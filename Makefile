@@ -24,6 +24,7 @@ test: $(VENV)/ready
 
 # Every core, and a script of each lab: what may differ from one Python to the next.
 SHORT := tests/lab0*/test_core.py tests/lab06/test_storage.py \
+	$(addprefix tests/lab01/test_,messages.py sessions.py) \
 	$(addprefix tests/lab05/test_,registry.py place.py rules.py node.py) \
 	tests/house/test_house.py::test_a_copy_of_the_folder_elsewhere_runs_from_anywhere \
 	tests/lab01/test_scripts.py::test_a_file_survives_a_network_that_loses_doubles_and_reorders \

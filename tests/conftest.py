@@ -14,6 +14,9 @@ from tests.support import forking, harness, namespaces
 LONG = (
     "house/test_demo.py",
     "lab01/test_client.py",
+    "lab01/test_disk.py",
+    "lab01/test_files.py",
+    "lab01/test_hostile.py",
     "lab01/test_network.py",
     "lab01/test_scripts.py",
     "lab02/test_crowds.py",

@@ -1,6 +1,7 @@
 """What the tests of lab 1 share: peers that speak the protocol by hand, and the server's folder."""
 
 import contextlib
+import random
 import re
 import socket
 import time
@@ -8,6 +9,7 @@ import time
 from tests.support.harness import wait_until
 
 SERVER, CLIENT = "lab01_udp/server.py", "lab01_udp/client.py"
+CONTENT = random.Random(1).randbytes(300_000)  # of a file
 
 
 class RawClient:
@@ -119,3 +121,9 @@ def saved(path):
 
 def unfinished(folder):
     return [path.name for path in folder.glob(".upload-*")]
+
+
+def pause(seconds):
+    """Let time pass that a test is about."""
+    ends = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > ends)

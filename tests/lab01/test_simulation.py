@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.lab01.test_core import Uploads
+from tests.lab01.memory import Uploads
 from tests.support.harness import ROOT, load
 from tests.support.simnet import Network, Simulation
 

@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from tests.lab01.test_network import LOCALHOST_IS_BOTH
 from tests.lab02.clients import (
     ANSWERS,
     CLIENT,
@@ -23,6 +22,7 @@ from tests.lab02.clients import (
     reset,
 )
 from tests.support.harness import ROOT, load, wait_until
+from tests.support.patches import LOCALHOST_IS_BOTH
 
 
 @pytest.fixture

@@ -4,9 +4,14 @@ from tests.mutants import Mutant
 
 TESTS = [
     "tests/lab01/test_core.py",
+    "tests/lab01/test_messages.py",
+    "tests/lab01/test_sessions.py",
     "tests/lab01/test_client.py",
     "tests/lab01/test_network.py",
+    "tests/lab01/test_disk.py",
+    "tests/lab01/test_files.py",
     "tests/lab01/test_scripts.py",
+    "tests/lab01/test_hostile.py",
 ]
 
 CORE = "lab01_udp/stop_and_wait.py"
