@@ -20,6 +20,9 @@ LONG = (
     "lab01/test_network.py",
     "lab01/test_scripts.py",
     "lab02/test_crowds.py",
+    "lab05/test_clients.py",
+    "lab05/test_faults.py",
+    "lab05/test_leaving.py",
     "lab05/test_scripts.py",
     "lab06/test_linearizability.py",
     "lab06/test_network.py",
@@ -38,7 +41,7 @@ def pytest_collection_modifyitems(config, items):
 
         def moment(item):
             path = item.path.as_posix()
-            shared = path.endswith("watch.py")
+            shared = path.endswith(("watch.py", "page.py"))
             return (moments[path] if shared else chance()) * (0.6 if path.endswith(LONG) else 1)
 
         items.sort(key=moment)

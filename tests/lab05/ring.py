@@ -11,7 +11,9 @@ from tests.support.harness import free_port, wait_until
 # A channel whose calls bear it that a first attempt to connect is lost.
 PATIENT = ("grpc.service_config", '{"methodConfig": [{"name": [{}], "waitForReady": true}]}')
 
-# The fingers in the assignment's example, by node.
+# The ids in the assignment's example, in the order in which its nodes join.
+IDS = [24, 26, 2, 16, 31, 25]
+# The fingers in that example, by node.
 FINGERS = {
     2: [16, 24],
     16: [24, 2],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.lab05.ring import Ring, Rpc, wait_until
+from tests.lab05.ring import Ring, wait_until
 from tests.support.harness import ROOT, load
 
 wire = load(ROOT / "lab05_chord/wire.py")
@@ -88,12 +88,6 @@ def test_any_argument_is_taken_or_named(text):
     for parse in (registry.parse_m, registry.parse_endpoint):
         with contextlib.suppress(argparse.ArgumentTypeError):
             parse(text)
-
-
-@pytest.fixture
-def rpc():
-    with contextlib.closing(Rpc()) as rpc:
-        yield rpc
 
 
 def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):

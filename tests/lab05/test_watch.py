@@ -1,28 +1,20 @@
 """Lab 5's live page: what it tells of a real ring, and what it does there."""
 
-import asyncio
 import contextlib
-import math
 import os
 import re
 import socket
 import time
 import zlib
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from tests.lab05.page import Page
-from tests.lab05.parts import FakeHost, chord, membership, messages
-from tests.lab05.ring import FINGERS, Ring, Rpc
-from tests.support import browser as chromium
-from tests.support.harness import ROOT, listens, load, spawning, wait_until
+from tests.lab05.page import HOSTILE, IDS, Page
+from tests.lab05.ring import FINGERS, Ring
+from tests.support.harness import ROOT, spawning, wait_until
 from tests.support.live_page import do
 
-IDS = [2, 16, 24, 25, 26, 31]
-HOSTILE = "<img src=x onerror=alert(1)>"
 WELL = dict.fromkeys(IDS, "in sync")
 
 
@@ -121,17 +113,6 @@ def test_a_registry_that_goes_away_and_comes_back_takes_no_node_off_the_page(exa
     page.wait_for(WELL)
     assert "the registry answers again" in page.texts()
     assert not any("dropped" in text or "left" in text for text in page.texts())
-
-
-def test_time_for_which_the_watcher_itself_was_stopped_makes_no_node_silent(monkeypatch):
-    watching = load(ROOT / "lab05_chord/watching.py")
-    times = iter([0.0, 0.1, 5.0])
-    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: next(times)))
-    clock = watching.Clock()
-    clock.tick()
-    assert clock.now == 0.1
-    clock.tick()
-    assert clock.now - 0.1 < watching.QUIET_TIMEOUT
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
@@ -267,154 +248,3 @@ def test_the_page_takes_text_as_text_only():
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert way not in page
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)  # nothing comes from elsewhere
-
-
-# --- What nodes and the registry tell it ---
-
-
-@pytest.fixture
-def rpc():
-    rpc = Rpc()
-    yield rpc
-    rpc.close()
-
-
-def test_a_node_that_is_asked_for_no_numbers_counts_no_keys(spawn, rpc):
-    ring = Ring(spawn, 1)
-    node = rpc.node(ring.nodes[0])
-    before = node.inspect(rpc.Inspection(), timeout=5)
-    assert node.save(rpc.SaveRequest(key="a", text="b"), timeout=5).success
-    after = node.inspect(rpc.Inspection(), timeout=5)
-    brief = node.inspect(rpc.Inspection(without_counts=True), timeout=5)
-    assert (before.own_keys, after.own_keys, brief.own_keys) == (0, 1, 0)
-    assert before.changes != after.changes == brief.changes
-
-
-def test_a_node_that_waits_for_its_registry_says_that_it_is_not_in_the_ring(spawn, rpc):
-    ring = Ring(spawn, 0)
-    ring.registry.pause()
-    node = ring.start_node()
-    wait_until(lambda: listens(node.port))
-    with pytest.raises(rpc.error, match="not in the ring yet") as refused:
-        rpc.node(node).inspect(rpc.Inspection(), timeout=5)
-    assert refused.value.code().name == "FAILED_PRECONDITION"
-
-
-def test_the_registry_lists_a_newcomer_as_long_as_its_id_is_kept(rpc):
-    host = FakeHost()
-    host.book = book = membership.Membership(host, 5)
-    book.open = True
-    request = messages.Registration("host", 1, prepare=True)
-    id = asyncio.run(book.register(request)).id
-    assert book.joining() == [chord.Node(id, "host:1")]
-    assert asyncio.run(book.register(replace(request, wish=id, prepare=False))).id == id
-    assert book.joining() == []
-    asyncio.run(book.register(replace(request, port=2)))
-    host.time += membership.RESERVATION_TIMEOUT
-    assert book.joining() == []
-
-
-# --- In a browser ---
-
-
-@pytest.fixture
-def browser(tmp_path):
-    with chromium.browsing(tmp_path) as browser:
-        yield browser
-
-
-def places(browser):
-    """Return {id: the degrees, clockwise from the top, at which a node is drawn}."""
-    found = browser.execute_script(
-        "const middle = document.querySelector('.circle');"
-        "const at = (circle) => ['cx', 'cy'].map((name) => Number(circle.getAttribute(name)));"
-        "return [...document.querySelectorAll('.node')].map((node) =>"
-        "  [Number(node.dataset.id), at(node.querySelector('.dot')), at(middle)]);"
-    )
-    return {
-        id: math.degrees(math.atan2(x - middle_x, middle_y - y)) % 360
-        for id, (x, y), (middle_x, middle_y) in found
-    }
-
-
-def kinds(browser):
-    """Return {id: how a node is drawn}."""
-    return dict(
-        browser.execute_script(
-            "return [...document.querySelectorAll('.node')].map((node) =>"
-            "  [Number(node.dataset.id), node.classList[1]]);"
-        )
-    )
-
-
-def ask(browser, action, key, text="", at=2):
-    """Use the form; return what it tells when the walk is over."""
-    browser.execute_script(
-        "const [action, ...values] = arguments;"
-        "['key', 'text', 'at'].forEach((id, i) => document.getElementById(id).value = values[i]);"
-        "document.getElementById('key').dispatchEvent(new Event('input'));"
-        "document.querySelector(`button[value=${action}]`).click();",
-        *(action, key, text, at),
-    )
-    return wait_until(lambda: browser.find_element("id", "result").text)
-
-
-def lines(browser, selector):
-    return [element.text for element in browser.find_elements("css selector", selector)]
-
-
-@chromium.needs_browser()
-def test_the_page_draws_the_ring_and_the_walk_to_a_key(spawn, browser):
-    from selenium.webdriver import ActionChains, Keys
-
-    page = Page(spawn, Ring(spawn, 6).address)
-    browser.get(page.url)
-    wait_until(lambda: kinds(browser) == dict.fromkeys(IDS, "in-sync"))
-    assert places(browser) == pytest.approx({id: id / 32 * 360 for id in IDS}, abs=0.1)
-    assert len(lines(browser, "#fingers .chord")) == len(FINGERS[2])
-
-    assert ask(browser, "save", "Kazan", "a city") == "True, Kazan is saved in node 24"
-    assert [line.split(":")[0] for line in lines(browser, "#steps li")] == [
-        *("node 2", "node 16", "node 24 owns id 22")
-    ]
-    assert len(browser.find_elements("css selector", "#walk .hop")) == 2
-    wait_until(
-        lambda: "1 key, 1 held" in browser.find_element("id", "ring").get_attribute("textContent")
-    )
-
-    assert ask(browser, "save", HOSTILE, HOSTILE).startswith(f"True, {HOSTILE} is saved")
-    assert ask(browser, "find", HOSTILE).startswith(f"True, {HOSTILE} is saved")
-    assert browser.find_element("id", "found").text == HOSTILE
-    assert HOSTILE in browser.find_element("id", "place").text
-    assert not browser.find_elements("tag name", "img")
-
-    browser.execute_script("document.querySelector('.node[data-id=\"2\"]').focus()")
-    ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
-    focused = browser.switch_to.active_element
-    assert focused.get_attribute("data-id") == "16"
-    assert "owns ids 3 to 16" in focused.get_attribute("aria-label")
-    chromium.look(browser, 400, 800, "dark")
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
-    wait_until(lambda: places(browser) == pytest.approx({i: i / 32 * 360 for i in IDS}, abs=0.1))
-
-
-@chromium.needs_browser()
-def test_the_page_shows_a_killed_node_and_outlives_watch_py(spawn, browser):
-    ring = Ring(spawn, 3)
-    page = Page(spawn, ring.address)
-    browser.get(page.url)
-    wait_until(lambda: kinds(browser) == dict.fromkeys([2, 24, 26], "in-sync"))
-    ring.node(26).kill()
-    wait_until(lambda: kinds(browser)[26] == "quiet", timeout=2.0)
-    wait_until(lambda: any("node 26 was silent" in line for line in lines(browser, "#log li")))
-    lost = browser.find_element("id", "lost")
-    assert not lost.is_displayed()
-    page.script.kill()
-    wait_until(lambda: "watch.py does not answer" in lost.text)
-    Page(spawn, ring.address, page.port)
-    wait_until(lambda: not lost.is_displayed())
-    wait_until(lambda: kinds(browser) == dict.fromkeys([2, 24], "in-sync"))
-    away = browser.find_element("id", "away")
-    assert not away.is_displayed()
-    ring.registry.kill()
-    wait_until(lambda: f"The registry at {ring.address} does not answer" in away.text)
