@@ -23,9 +23,10 @@ test: $(VENV)/ready
 	$(RUN) -m pytest
 
 # Every core, and a script of each lab: what may differ from one Python to the next.
-SHORT := tests/lab0*/test_core.py tests/lab06/test_storage.py \
+SHORT := tests/lab0*/test_core.py \
 	$(addprefix tests/lab01/test_,messages.py sessions.py) \
 	$(addprefix tests/lab05/test_,registry.py place.py rules.py node.py) \
+	$(addprefix tests/lab06/test_,replication.py storage.py) \
 	tests/house/test_house.py::test_a_copy_of_the_folder_elsewhere_runs_from_anywhere \
 	tests/lab01/test_scripts.py::test_a_file_survives_a_network_that_loses_doubles_and_reorders \
 	tests/lab02/test_scripts.py::test_the_client_prints_every_number_in_the_lists_order \

@@ -1,10 +1,10 @@
-"""Lab 6, the core: log compaction, InstallSnapshot (§7), and sessions of clients (§8)."""
+"""Lab 6, the core: log compaction and InstallSnapshot (§7)."""
 
 import copy
 
 import pytest
 
-from tests.lab06.test_core import (
+from tests.lab06.core import (
     LOG,
     Command,
     Entry,
@@ -19,8 +19,6 @@ from tests.lab06.test_core import (
 from tests.sim_raft import write
 from tests.support.harness import ROOT, load
 
-state_machine = load(ROOT / "lab06_raft/state_machine.py")
-Log = load(ROOT / "lab06_raft/log.py").Log
 protocol = load(ROOT / "lab06_raft/protocol.py")
 
 
@@ -253,84 +251,3 @@ def test_a_restart_from_the_disk_finds_snapshot_and_log():
     assert (again.log.saved_index, again.commit_index) == (it.log.last_index, it.log.snapshot_index)
     again.append_entries(append(1, (7, 1), commit=7, leader=1), 0.0)
     assert again.values == it.values
-
-
-# Sessions
-
-
-def apply(machine, *commands):
-    for index, command in enumerate(commands, 1):
-        machine.apply(index, Entry(1, *command))
-
-
-def test_a_number_of_a_session_is_carried_out_once_and_never_after_a_later_one():
-    machine = state_machine.StateMachine({}, {})
-    done = [("k", "1", 7, 1), ("k", "1", 7, 1), ("k", "2", 7, 2), ("k", "1", 7, 1)]
-    apply(machine, *done, ("k", "3", 8, 1))
-    assert (machine.values, machine.sessions) == ({"k": "3"}, {7: 2, 8: 1})
-    entries = [Entry(1, *command) for command in done]
-    verdicts = [machine.has_done(index, entry) for index, entry in enumerate(entries, 1)]
-    assert verdicts == [True, False, True, False]
-
-
-def test_commands_without_a_session_are_carried_out_each_time():
-    machine = state_machine.StateMachine({}, {})
-    apply(machine, ("k", "1"), ("k", "2"), ("k", "1"))
-    assert machine.values == {"k": "1"}
-
-
-def test_a_repeated_number_is_answered_as_before():
-    machine = state_machine.StateMachine({}, {})
-    apply(machine, ("k", "1", 7, 1), ("k", "1", 7, 1))
-    assert machine.has_done(2, Entry(1, "k", "1", 7, 1))
-
-
-def test_the_session_used_longest_ago_is_forgotten_first(monkeypatch):
-    monkeypatch.setattr(state_machine, "MAX_SESSIONS", 2)
-    machine = state_machine.StateMachine({}, {})
-    apply(machine, ("k", "1", 1, 1), ("k", "1", 2, 1), ("k", "2", 1, 2), ("k", "1", 3, 1))
-    assert list(machine.sessions.items()) == [(1, 2), (3, 1)]
-
-
-def test_what_a_session_has_skipped_is_no_change():
-    machine = state_machine.StateMachine({}, {})
-    commands = [("k", "2", 7, 2), ("k", "1", 7, 1), ("j", "1")]
-    apply(machine, *commands)
-    entries = [Entry(1, *command) for command in commands]
-    assert machine.take_changes(1, entries) == ({"k": "2", "j": "1"}, {7: 2})
-
-
-# The log
-
-
-def test_a_batch_is_bounded_by_its_number_and_by_its_size():
-    log = Log(5, 1, [Entry(1, "k", "x" * size) for size in (9, 9, 9, 30, 9)])
-    assert [len(log.batch(6, 10, *limits)) for limits in [(2, 99), (9, 20), (9, 29), (9, 31)]] == [
-        2,
-        2,
-        2,
-        3,
-    ]
-    assert len(log.batch(9, 10, 9, 5)) == 1  # larger than a batch, alone
-    assert len(log.batch(6, 7, 9, 99)) == 2
-    assert log.size(6, 10) == 71
-    assert log.size(7, 6) == 0
-
-
-def test_the_tail_is_bounded_by_its_number_and_by_its_size():
-    log = Log(5, 1, [Entry(1, "k", "x" * 9)] * 5)
-    assert [log.tail(10, *limits) for limits in [(2, 99), (9, 99), (9, 25), (0, 99)]] == [
-        8,
-        5,
-        8,
-        10,
-    ]
-    assert log.tail(8, 1, 99) == 7
-
-
-def test_what_is_in_the_snapshot_is_not_in_the_log():
-    log = Log(5, 3, [Entry(4)])
-    with pytest.raises(IndexError):
-        log[5]
-    assert [log.holds(index, 3) for index in (4, 5, 6)] == [False, True, False]
-    assert (log.term(5), log.term(6), log.holds(6, 4), log.holds(7, 4)) == (3, 4, True, False)

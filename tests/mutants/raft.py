@@ -4,8 +4,11 @@ from tests.mutants import Mutant
 
 TESTS = [
     "tests/lab06/test_core.py",
+    "tests/lab06/test_replication.py",
     "tests/lab06/test_storage.py",
     "tests/lab06/test_snapshots.py",
+    "tests/lab06/test_state_machine.py",
+    "tests/lab06/test_log.py",
     "tests/lab06/test_node.py",
     "tests/lab06/test_driver.py",
     "tests/lab06/test_simulation.py::test_no_seed_violates_a_property_or_loses_what_was_acknowledged",
