@@ -6,6 +6,8 @@ from tests.support.harness import LOSSY, ROOT, Failure, free_port, load, wait_un
 
 rpc = load(ROOT / "lab06_raft/rpc.py")
 messages, services = rpc.compile_proto("raft.proto")
+SERVER, CLIENT = "lab06_raft/server.py", "lab06_raft/client.py"
+TROUBLED = "tests/lab06/troubled.py"  # a server with a slow disk, or with many snapshots
 
 
 def states_of(servers: list) -> list[tuple[str, int]]:
@@ -60,7 +62,7 @@ class Cluster:
         size: int,
         *options,
         relay: Callable | None = None,
-        script: str = "lab06_raft/server.py",
+        script: str = SERVER,
     ):
         self.spawn = spawn
         self.script = script

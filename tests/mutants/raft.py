@@ -13,6 +13,10 @@ TESTS = [
     "tests/lab06/test_driver.py",
     "tests/lab06/test_simulation.py::test_no_seed_violates_a_property_or_loses_what_was_acknowledged",
     "tests/lab06/test_service.py",
+    "tests/lab06/test_durability.py",
+    "tests/lab06/test_hostile.py",
+    "tests/lab06/test_faults.py",
+    "tests/lab06/test_client.py",
 ]
 
 RAFT = "lab06_raft/raft.py"

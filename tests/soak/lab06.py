@@ -12,13 +12,12 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests import sim_raft
-from tests.lab06.cluster import Cluster
+from tests.lab06.cluster import TROUBLED, Cluster
 from tests.soak.clients import Client
 from tests.support.harness import spawning, wait_until
 from tests.support.linearizability import FOREVER, Operation, is_linearizable
 from tests.support.relays import TcpRelay
 
-TROUBLED = "tests/lab06/troubled.py"
 PATIENCE = 1.0  # s for an answer; the outcome of a write is open then
 KEYS = 4  # in use at a time
 KEY_LIFE = 2.0  # s until others are used
