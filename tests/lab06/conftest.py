@@ -1,10 +1,12 @@
 """Fixtures of the tests of lab 6."""
 
+import asyncio
 import contextlib
 
 import pytest
 
 from tests.lab06.cluster import Cluster
+from tests.lab06.driven import Driven, protocol
 from tests.support.relays import TcpRelay
 
 
@@ -17,3 +19,30 @@ def start(spawn, tmp_path):
 def relay():
     with contextlib.ExitStack() as relays:
         yield lambda port: relays.enter_context(TcpRelay(port))
+
+
+@pytest.fixture
+def play():
+    """Play a scene with a leader; `write` and `read` begin with requests and return their tasks."""
+
+    async def run(scene, leads, arguments) -> None:
+        node, tasks = Driven(**arguments), []
+        if leads:
+            node.lead()
+
+        def begin(*requests) -> list[asyncio.Task]:
+            tasks.extend(map(asyncio.create_task, requests))
+            return tasks[-len(requests) :]
+
+        commit, confirm = node.waiting.commit, node.waiting.confirm_read
+        node.write = lambda *keys: begin(*(commit(protocol.Command(key, "1")) for key in keys))
+        node.read = lambda count: begin(*(confirm() for _ in range(count)))
+        try:
+            await scene(node)
+        finally:
+            tasks.extend(node._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    return lambda scene, leads=True, **arguments: asyncio.run(run(scene, leads, arguments))
