@@ -30,6 +30,7 @@ LONG = (
     "lab06/test_hostile.py",
     "lab06/test_linearizability.py",
     "lab06/test_network.py",
+    "lab06/test_page.py",
     "lab06/test_scripts.py",
     "lab06/test_service.py",
     "lab06/test_watch.py",

@@ -6,7 +6,6 @@ from tests.support.harness import PATIENCE, wait_until
 from tests.support.live_page import Events, do
 
 IDS = [2, 16, 24, 25, 26, 31]  # of the assignment's example, clockwise
-HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 class Page:

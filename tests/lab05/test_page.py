@@ -4,10 +4,11 @@ import math
 
 import pytest
 
-from tests.lab05.page import HOSTILE, IDS, Page
+from tests.lab05.page import IDS, Page
 from tests.lab05.ring import FINGERS, Ring
 from tests.support import browser as chromium
 from tests.support.harness import wait_until
+from tests.support.live_page import HOSTILE
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab05.page import HOSTILE, IDS, Page
+from tests.lab05.page import IDS, Page
 from tests.lab05.ring import FINGERS, Ring
 from tests.support.harness import ROOT, spawning, wait_until
-from tests.support.live_page import do
+from tests.support.live_page import HOSTILE, do
 
 WELL = dict.fromkeys(IDS, "in sync")
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.lab06.cluster import Cluster
 from tests.lab06.driven import Driven, protocol
+from tests.lab06.page import watch
 from tests.support.relays import TcpRelay
 
 
@@ -46,3 +47,14 @@ def play():
             await asyncio.gather(*tasks, return_exceptions=True)
 
     return lambda scene, leads=True, **arguments: asyncio.run(run(scene, leads, arguments))
+
+
+@pytest.fixture
+def watched(spawn, tmp_path):
+    """Start a cluster and its watch.py; return both, and the page's port."""
+
+    def start(size=3, **options):
+        cluster = Cluster(spawn, tmp_path, size, **options)
+        return cluster, *watch(spawn, cluster)
+
+    return start

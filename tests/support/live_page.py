@@ -6,6 +6,8 @@ import json
 import time
 import urllib.request
 
+HOSTILE = "<img src=x onerror=alert(1)>"  # a text that is to stay one
+
 
 class Events:
     """One page's stream of events; a read takes at most `timeout` seconds."""
