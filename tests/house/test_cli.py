@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.house.test_house import INTERACTIVE, OTHERS, SERVERS
+from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS
 from tests.support.harness import LABS, ROOT
 
 SCRIPTS = SERVERS + OTHERS

@@ -1,12 +1,16 @@
 """Command lines of every script: what is wrong is one line and exit 2, and --help explains it."""
 
 import argparse
+import contextlib
+import io
 import json
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.house.test_house import OTHERS, SERVERS
+from tests.house.scripts import OTHERS, SERVERS
 from tests.support.harness import ROOT, load
 
 SCRIPTS = dict(SERVERS + OTHERS)
@@ -131,3 +135,20 @@ def test_help_explains_the_arguments_with_an_example(run, script):
     ((status, out, err),) = run(script, [["--help"]])
     assert (status, err) == (0, "")
     assert f"example: python3 {script.split('/')[1]}" in out
+
+
+@pytest.mark.parametrize("script", [s for s, _ in SERVERS[:2] + OTHERS[:2]])
+@settings(derandomize=True, database=None, deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.sampled_from(["--host", "--dir", "--buf-size", "--workers", "-h", "--", "", "-1", "h:1"])
+        | st.text("019-=:[]./é\0\udcff", max_size=6),
+        max_size=5,
+    )
+)
+def test_any_command_line_is_read_or_ends_the_script_with_a_line(script, arguments):
+    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(err):
+        try:
+            load(ROOT / script).parse_args(arguments)
+        except SystemExit as end:
+            assert end.code in (0, 2) and err.getvalue().endswith("\n")

@@ -1,0 +1,93 @@
+"""Standard files that are closed, full or without a reader stop no script."""
+
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS
+from tests.support.harness import ROOT, free_port, listens, wait_until
+
+
+@pytest.mark.parametrize("script", INTERACTIVE)
+def test_closed_standard_files_are_as_good_as_dev_null(labs, script):
+    started = {}
+    for redirect in ("<&-", ">&-", "2>&-", "</dev/null", "<&- >&- 2>&-"):
+        command = ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, str(labs / script)]
+        started[redirect] = subprocess.Popen(
+            [*command, *dict(OTHERS)[script]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    for redirect, process in started.items():
+        out, err = process.communicate(b"help\n", timeout=20)
+        assert (process.returncode, err) == (0, b""), redirect
+        assert (b"commands: " in out) == (redirect == "2>&-"), redirect
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS[2:])
+def test_a_server_without_standard_files_serves_and_stops(labs, script, arguments):
+    port = free_port()
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, str(labs / script)]
+    process = subprocess.Popen([*command, str(port), *arguments[1:]])
+    try:
+        wait_until(lambda: listens(port))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 0
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("script, arguments", SERVERS)
+def test_a_closed_stdout_stops_no_server_and_gives_no_traceback(spawn, script, arguments):
+    process = spawn(script, *arguments, head=True)
+    process.port()
+    process.out_stream.join(5)
+    process.interrupt()
+    assert process.wait(5) == 0
+    assert process.err == ""
+
+
+@pytest.mark.parametrize(
+    "script, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
+)
+def test_a_client_whose_output_has_no_reader_still_does_its_work(spawn, tmp_path, script, more):
+    (tmp_path / "source").write_bytes(b"x" * 100)
+    server = spawn(f"{script}/server.py", 0, cwd=tmp_path)
+    client = spawn(
+        f"{script}/client.py", f"127.0.0.1:{server.port()}", *more, cwd=tmp_path, shut=True
+    )
+    assert client.wait() == 0
+    assert client.err == ""
+
+
+BAD_STREAMS = {
+    "no stdout": "os.close(1)",
+    "no stderr": "os.close(2)",
+    "none at all": "os.closerange(0, 3)",
+    "stdout on a full disk": "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)",
+}
+
+
+@pytest.mark.parametrize(
+    "lab, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
+)
+@pytest.mark.parametrize("streams", BAD_STREAMS)
+def test_bad_streams_stop_no_server_and_no_client(spawn, tmp_path, lab, more, streams):
+    (tmp_path / "source").write_bytes(b"x" * 100)
+    (tmp_path / "start.py").write_text(
+        f"import os, sys; {BAD_STREAMS[streams]}; os.execv(sys.executable, sys.argv[1:])"
+    )
+    start = [tmp_path / "start.py", sys.executable]
+    port = free_port(socket.SOCK_DGRAM if more else socket.SOCK_STREAM)
+    server = spawn(*start, ROOT / lab / "server.py", port, cwd=tmp_path)
+    wait_until(lambda: more or listens(port))  # lab 1's client waits for its server
+    client = spawn(*start, ROOT / lab / "client.py", f"127.0.0.1:{port}", *more, cwd=tmp_path)
+    lost = streams == "stdout on a full disk"
+    assert client.wait() == (1 if lost else 0)
+    assert client.err == ("client.py: cannot write: No space left on device\n" if lost else "")
+    assert not more or (tmp_path / "copy").read_bytes() == b"x" * 100
+    server.interrupt()
+    assert server.wait(5) == 0
+    assert server.err == ""
