@@ -19,7 +19,9 @@ from pathlib import Path
 if sys.version_info < (3, 10):  # noqa: UP036
     sys.exit(f"demo.py: needs Python 3.10 or later, this is {sys.version.split()[0]}")
 
-from tests.support.harness import ROOT, Failure, Script, free_port, wait_until
+from tests.support.harness import ROOT, Failure, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import Script
 from tests.support.relays import UdpRelay
 
 

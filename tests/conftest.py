@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import forking, harness, namespaces
+from tests.support import forking, namespaces
+from tests.support.harness import LABS, ROOT, wait_until
+from tests.support.processes import Script, leftovers
 
 # The files whose tests take long, mostly by waiting.
 LONG = (
@@ -56,7 +58,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def labs() -> Path:
     """Return the folder that holds the six lab folders."""
-    return harness.ROOT
+    return ROOT
 
 
 @pytest.fixture
@@ -64,8 +66,8 @@ def spawn(request, labs):
     """Start scripts: `spawn("lab01_udp/server.py", 0)`. All of them end with the test."""
     scripts = request.node.scripts = []
 
-    def start(script: str, *args, **options) -> harness.Script:
-        scripts.append(harness.Script(labs / script, *args, **options))
+    def start(script: str, *args, **options) -> Script:
+        scripts.append(Script(labs / script, *args, **options))
         return scripts[-1]
 
     yield start
@@ -94,7 +96,7 @@ def pytest_runtest_makereport(item, call):
 
 
 if forking.AVAILABLE:
-    harness.Script.fork = staticmethod(forking.popen)
+    Script.fork = staticmethod(forking.popen)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -104,13 +106,13 @@ def nothing_left_behind():
     files = set(_lab_files())
     yield
     forking.stop()
-    assert harness.leftovers() == []
+    assert leftovers() == []
     held_back = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # scripts inherit it
     assert not held_back & {signal.SIGINT, signal.SIGTERM}
-    harness.wait_until(lambda: set(threading.enumerate()) <= threads, "threads to end", 5)
+    wait_until(lambda: set(threading.enumerate()) <= threads, "threads to end", 5)
     assert set(_lab_files()) <= files
 
 
 def _lab_files() -> list[Path]:
-    found = [file for lab in harness.LABS for file in (harness.ROOT / lab).rglob("*")]
+    found = [file for lab in LABS for file in (ROOT / lab).rglob("*")]
     return [file for file in found if "__pycache__" not in file.parts]

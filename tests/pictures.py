@@ -17,7 +17,8 @@ from tests.lab05.page import Page
 from tests.lab05.ring import Ring
 from tests.lab06.cluster import Cluster
 from tests.support.browser import browsing, look
-from tests.support.harness import ROOT, spawning, wait_until
+from tests.support.harness import ROOT, wait_until
+from tests.support.processes import spawning
 
 WIDTH = 860  # pixels
 

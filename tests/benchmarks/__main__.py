@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.benchmarks import report, startup
 from tests.benchmarks.measure import Missing, Result, measure
-from tests.support.harness import ROOT, leftovers
+from tests.support.harness import ROOT
+from tests.support.processes import leftovers
 
 RESULTS = ROOT / "bench-results"
 ROUNDS = 5

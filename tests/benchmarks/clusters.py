@@ -6,7 +6,9 @@ from pathlib import Path
 
 from tests.benchmarks.processes import folder, program
 from tests.lab06.cluster import Cluster
-from tests.support.harness import Script, free_port, running, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port
+from tests.support.processes import Script, running
 
 ETCD = "etcd"
 

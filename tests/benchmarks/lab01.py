@@ -12,7 +12,9 @@ from pathlib import Path
 
 from tests.benchmarks.measure import Contestant, Goal, Missing, Row, attempt, one_core
 from tests.benchmarks.processes import BARE, MEMORY, PEERS, folder, library, program, serving
-from tests.support.harness import ROOT, Failure, Script, free_port, load, running, wait_until
+from tests.support.harness import ROOT, Failure, load, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import Script, running
 from tests.support.relays import UdpRelay
 
 SIZE = 30_000_000  # bytes of the file

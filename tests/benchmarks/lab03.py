@@ -9,7 +9,9 @@ import zmq
 
 from tests.benchmarks.measure import Goal, Row, one_core
 from tests.benchmarks.processes import BARE, serving
-from tests.support.harness import free_port, running, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port
+from tests.support.processes import running
 
 LINE = b"gcd 1071 462"
 COUNT = 2000  # commands in a round

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from tests.benchmarks import rings
 from tests.benchmarks.measure import Goal, Row, attempt
 from tests.benchmarks.processes import BARE, library
-from tests.support.harness import ROOT, free_port, load, running, wait_until
+from tests.support.harness import ROOT, load, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import running
 
 FINDS = 200  # in a round
 SAVES = 100  # in a round

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.benchmarks.measure import Missing
-from tests.support.harness import running
+from tests.support.processes import running
 
 BARE = Path(__file__).parent / "bare.py"
 PEERS = Path(__file__).parent / "peers.py"

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from tests.benchmarks.lab06 import processor_time
 from tests.benchmarks.measure import Goal, Row
 from tests.lab05.ring import Ring, Rpc
-from tests.support.harness import spawning, wait_until
+from tests.support.harness import wait_until
+from tests.support.processes import spawning
 
 KEYS = 100_000
 IN_FLIGHT = 16  # saves at a time while the ring is filled

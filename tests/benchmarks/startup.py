@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tests.benchmarks.measure import Goal, Row
 from tests.benchmarks.processes import folder, serving
-from tests.support.harness import ROOT, Script, free_port, running, wait_until
+from tests.support.harness import ROOT, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import Script, running
 
 LIMIT = 0.3  # s
 LIBRARIES = {1: "pass", 2: "pass", 3: "import zmq", 4: "import grpc"}  # 5 and 6 as 4

@@ -13,7 +13,9 @@ from tests.benchmarks.clusters import ETCD, Etcd, Ours, ours
 from tests.benchmarks.measure import Goal, Row, attempt
 from tests.benchmarks.processes import BARE, MEMORY, library
 from tests.lab06.cluster import messages, rpc, services
-from tests.support.harness import PATIENCE, ROOT, free_port, load, running, wait_until
+from tests.support.harness import PATIENCE, ROOT, load, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import running
 
 grpc = rpc.grpc
 CLIENTS = 16

@@ -8,7 +8,7 @@ import struct
 from collections import Counter
 from pathlib import Path
 
-from tests.support import harness
+from tests.support.ports import listens
 
 TCP_LISTEN, UDP_BOUND, TCP_ESTABLISHED = 10, 7, 1  # states, as the kernel numbers them
 # Elsewhere than on Linux, a port is asked whether it listens.
@@ -35,7 +35,7 @@ def counts(kind: socket.SocketKind, state: int, port: int = 0) -> Counter[int]:
     """
     name = "tcp" if kind == socket.SOCK_STREAM else "udp"
     if not KNOWN:  # ask the port itself
-        return Counter({port: int(harness.listens(port)) if name == "tcp" else 1})
+        return Counter({port: int(listens(port)) if name == "tcp" else 1})
     if name == "tcp":
         with contextlib.suppress(OSError):  # a kernel without socket diagnostics
             return _asked(socket.AF_INET, state) + _asked(socket.AF_INET6, state)

@@ -19,12 +19,15 @@ from pathlib import Path
 
 from tests.grading import ports
 from tests.grading.sandbox import Sandbox
-from tests.support import harness
+from tests.support.harness import Failure
+from tests.support.ports import free_port
+from tests.support.processes import Script
+from tests.support.streams import Stream
 
 START_TIME = 20.0  # s for a program to listen; a busy machine compiles, imports and generates
 ANSWER_TIME = 15.0  # s for an answer where the assignment names no time
 SHOWN_LINES = 15  # of a program's output
-harness.Stream.limit = 4_000_000  # characters of a program's output that a judge keeps
+Stream.limit = 4_000_000  # characters of a program's output that a judge keeps
 
 
 class Loss(Exception):
@@ -46,7 +49,7 @@ def check(fact: object, expected: str, seen: object) -> None:
         raise Loss(expected, seen if isinstance(seen, str) else repr(seen))
 
 
-class Program(harness.Script):
+class Program(Script):
     """A running program of the submission, or of ours."""
 
     def __init__(self, scene: "Scene", role: str, title: str, path: Path, *args, **options):
@@ -114,7 +117,7 @@ class Program(harness.Script):
 
     def ends(self, timeout: float) -> bool:
         """Tell whether it ends in time."""
-        with contextlib.suppress(harness.Failure):
+        with contextlib.suppress(Failure):
             self.wait(timeout)
         return not self.running
 
@@ -154,7 +157,7 @@ class Scene(contextlib.ExitStack):
         """Return the assignment's port, or the one that stands for it where that may be taken."""
         if self.sandbox.isolated:
             return number
-        return self._ports.setdefault(number, harness.free_port(kind))
+        return self._ports.setdefault(number, free_port(kind))
 
     def start(self, role: str, *args, cwd: Path | None = None, **options) -> Program:
         """Start a program of the submission."""
@@ -187,7 +190,7 @@ class Scene(contextlib.ExitStack):
 
     @staticmethod
     def _stop(program: Program) -> None:
-        with contextlib.suppress(harness.Failure, OSError):
+        with contextlib.suppress(Failure, OSError):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(program.pid, signal.SIGKILL)
             program.close_stdin()

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.support.harness import ROOT, leftovers, wait_until
+from tests.support.harness import ROOT, wait_until
+from tests.support.processes import leftovers
 
 
 def test_the_demo_shows_every_lab_and_ends_with_a_line_for_each(spawn):

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.support import forking
-from tests.support.harness import PYTHON
+from tests.support.processes import PYTHON
 
 pytestmark = pytest.mark.skipif(not forking.AVAILABLE, reason="without the fork server")
 

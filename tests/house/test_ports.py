@@ -4,7 +4,8 @@ import socket
 import subprocess
 import sys
 
-from tests.support.harness import ROOT, free_port
+from tests.support.harness import ROOT
+from tests.support.ports import free_port
 
 
 def test_free_port_gives_each_port_once_and_to_one_process_only():
@@ -13,7 +14,7 @@ def test_free_port_gives_each_port_once_and_to_one_process_only():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", ports[0]))
     again = f"print([p for p in {ports} if _ports()._lock(p)])"
-    assert python("-c", f"from tests.support.harness import _ports; {again}") == "[]\n"
+    assert python("-c", f"from tests.support.ports import _ports; {again}") == "[]\n"
 
 
 def python(*arguments):

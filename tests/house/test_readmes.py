@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab06.cluster import settled
-from tests.support.harness import LABS, ROOT, free_port, load, wait_until
+from tests.support.harness import LABS, ROOT, load, wait_until
+from tests.support.ports import free_port
 
 READMES = sorted([ROOT / "README.md", *ROOT.glob("CONTRIBUTING.md"), *ROOT.glob("lab0*/README.md"),
                   *ROOT.glob("tests/README.md"), *ROOT.glob("tests/*/README.md")])  # fmt: skip

@@ -10,7 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.support.harness import ROOT, free_port, load, wait_until
+from tests.support.harness import ROOT, load, wait_until
+from tests.support.ports import free_port
 
 rpc = load(ROOT / "lab04_grpc/rpc.py")
 SERVER, CLIENT = "lab04_grpc/server.py", "lab04_grpc/client.py"

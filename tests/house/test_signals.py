@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS
-from tests.support.harness import ROOT, free_port, wait_until
+from tests.support.harness import ROOT, wait_until
+from tests.support.ports import free_port
 
 
 @pytest.mark.parametrize("script, arguments", SERVERS)

@@ -8,7 +8,9 @@ import urllib.request
 
 import pytest
 
-from tests.support.harness import ROOT, free_port, leftovers, listens, wait_until
+from tests.support.harness import ROOT, wait_until
+from tests.support.ports import free_port, listens
+from tests.support.processes import leftovers
 
 IDS = [24, 26, 2, 16, 31, 25]  # of the first six nodes with m = 5
 

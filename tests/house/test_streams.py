@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS
-from tests.support.harness import ROOT, free_port, listens, wait_until
+from tests.support.harness import ROOT, wait_until
+from tests.support.ports import free_port, listens
 
 
 @pytest.mark.parametrize("script", INTERACTIVE)

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from tests.support.harness import free_port, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} "
 

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from tests.lab01.peers import CLIENT, SERVER, RawServer
-from tests.support.harness import LOSSY, ROOT, free_port, load, wait_until
+from tests.support.harness import LOSSY, ROOT, load, wait_until
+from tests.support.ports import free_port
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import random
 import sys
 
 from tests.lab01.peers import CLIENT, CONTENT, SERVER, RawClient, unfinished
-from tests.support.harness import ROOT, load, resident, wait_until
+from tests.support.harness import ROOT, load, wait_until
+from tests.support.processes import resident
 
 
 def test_what_is_refused_gets_a_log_line_and_no_ack(server, tmp_path):

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from tests.lab01.peers import CLIENT, CONTENT, SERVER, RawClient, saved, unfinished
-from tests.support.harness import LOSSY, ROOT, free_port, load, wait_until
+from tests.support.harness import LOSSY, ROOT, load, wait_until
+from tests.support.ports import free_port
 from tests.support.relays import UP, UdpRelay
 
 

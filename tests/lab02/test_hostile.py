@@ -8,7 +8,8 @@ import time
 import pytest
 
 from tests.lab02.clients import PRIME_1000, SERVER, connect, receive, reset
-from tests.support.harness import resident, wait_until
+from tests.support.harness import wait_until
+from tests.support.processes import resident
 
 
 def test_an_endless_line_ends_the_connection_and_stays_out_of_memory(our_server):

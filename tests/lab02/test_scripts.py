@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from tests.lab02.clients import ANSWERS, CLIENT, SERVER, connect, receive
-from tests.support.harness import free_port, listens, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port, listens
 from tests.support.relays import TcpRelay
 
 

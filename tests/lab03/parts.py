@@ -2,7 +2,8 @@
 
 import zmq
 
-from tests.support.harness import free_port, listens, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port, listens
 
 SERVER, PRIME, GCD, CLIENT = (
     f"lab03_zmq/{name}.py" for name in ("server", "prime", "gcd", "client")

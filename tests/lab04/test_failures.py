@@ -7,7 +7,8 @@ import grpc
 import pytest
 
 from tests.lab04.scripts import CLIENT, COMMANDS, SERVER
-from tests.support.harness import ROOT, free_port, load, wait_until
+from tests.support.harness import ROOT, load, wait_until
+from tests.support.ports import free_port
 from tests.support.relays import TcpRelay
 
 REPORTED = 7.0  # s: a call may take 5

@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from tests.lab04.scripts import CLIENT, COMMANDS, SERVER
-from tests.support.harness import free_port, listens, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port, listens
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import contextlib
 import itertools
 import random
 
-from tests.support import harness
+from tests.support.harness import ROOT, load
 
 chord, member, membership, messages, store = (
-    harness.load(harness.ROOT / f"lab05_chord/{name}.py")
+    load(ROOT / f"lab05_chord/{name}.py")
     for name in ("chord", "member", "membership", "messages", "store")
 )
 

@@ -6,7 +6,8 @@ import threading
 import time
 
 from tests.support import harness
-from tests.support.harness import free_port, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port, listens
 
 # A channel whose calls bear it that a first attempt to connect is lost.
 PATIENT = ("grpc.service_config", '{"methodConfig": [{"name": [{}], "waitForReady": true}]}')
@@ -41,7 +42,7 @@ class Ring:
 
     def start_registry(self):
         self.registry = self.spawn("lab05_chord/Registry.py", self.address, self.m)
-        wait_until(lambda: harness.listens(self.port), "the registry to listen")
+        wait_until(lambda: listens(self.port), "the registry to listen")
 
     def start_node(self, port=None):
         port = port or free_port()

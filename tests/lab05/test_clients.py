@@ -3,7 +3,7 @@
 import threading
 
 from tests.lab05.ring import Ring, save_some
-from tests.support.harness import free_port
+from tests.support.ports import free_port
 
 
 def test_connect_tells_what_is_there(spawn):

@@ -9,8 +9,9 @@ import time
 import pytest
 
 from tests.lab05.ring import FINGERS, IDS, Ring, assert_all_found, save_some
-from tests.support import harness
-from tests.support.harness import free_port, wait_until
+from tests.support.harness import ROOT, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import MARK, Script
 from tests.support.relays import TcpRelay
 
 JOINS = [
@@ -202,12 +203,12 @@ def test_output_without_a_reader_stops_no_server(labs):
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **dict([harness.MARK.split("=")])},
+        env={**os.environ, **dict([MARK.split("=")])},
     )
     registry.stdout.readline()
     registry.stdout.close()
     nodes = [
-        harness.Script(folder / "Node.py", f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
+        Script(folder / "Node.py", f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
         for _ in range(2)
     ]
     try:
@@ -243,7 +244,7 @@ def test_a_ring_whose_lines_have_no_reader_serves_all_the_same(spawn, rpc, tmp_p
     (tmp_path / "start.py").write_text(FULL_PIPES)
 
     def unread(script, *arguments):
-        return spawn(tmp_path / "start.py", harness.ROOT / script, *arguments)
+        return spawn(tmp_path / "start.py", ROOT / script, *arguments)
 
     ring = Ring(unread, 0)
     for _ in range(3):

@@ -12,8 +12,9 @@ import pytest
 
 from tests.lab05.page import IDS, Page
 from tests.lab05.ring import FINGERS, Ring
-from tests.support.harness import ROOT, spawning, wait_until
+from tests.support.harness import ROOT, wait_until
 from tests.support.live_page import HOSTILE, do
+from tests.support.processes import spawning
 
 WELL = dict.fromkeys(IDS, "in sync")
 

@@ -8,7 +8,8 @@ import pytest
 
 from tests.lab05.parts import FakeHost, chord, membership, messages
 from tests.lab05.ring import Ring
-from tests.support.harness import ROOT, listens, load, wait_until
+from tests.support.harness import ROOT, load, wait_until
+from tests.support.ports import listens
 
 
 def test_time_for_which_the_watcher_itself_was_stopped_makes_no_node_silent(monkeypatch):

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from tests.support.harness import LOSSY, ROOT, Failure, free_port, load, wait_until
+from tests.support.harness import LOSSY, ROOT, Failure, load, wait_until
+from tests.support.ports import free_port
 
 rpc = load(ROOT / "lab06_raft/rpc.py")
 messages, services = rpc.compile_proto("raft.proto")

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lab06.cluster import CLIENT
-from tests.support.harness import ROOT, listens, load, wait_until
+from tests.support.harness import ROOT, load, wait_until
+from tests.support.ports import listens
 
 read_config = load(ROOT / "lab06_raft/config.py").read_config
 

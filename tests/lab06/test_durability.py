@@ -1,7 +1,8 @@
 """Lab 6's servers with --data-dir: what kill -9 does not take, and which data they refuse."""
 
 from tests.lab06.cluster import SERVER, messages
-from tests.support.harness import free_port, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port
 
 
 def test_with_data_dir_term_vote_and_values_survive_kill_9_of_all(start):

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from tests.lab06.cluster import SERVER, messages, rpc, services
-from tests.support.harness import free_port, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port
 
 IMPOSSIBLE = [
     messages.RequestVoteRequest(term=2**62, candidate_id=1),

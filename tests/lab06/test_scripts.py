@@ -5,7 +5,8 @@ import time
 import pytest
 
 from tests.lab06.cluster import Cluster
-from tests.support.harness import free_port, wait_until
+from tests.support.harness import wait_until
+from tests.support.ports import free_port
 
 CLIENT = "lab06_raft/client.py"
 

@@ -10,8 +10,9 @@ from concurrent import futures
 import pytest
 
 from tests.lab06.cluster import Cluster, messages, rpc, services
-from tests.support.harness import LOSSY, free_port, wait_until
+from tests.support.harness import LOSSY, wait_until
 from tests.support.live_page import HOSTILE, Events, do
+from tests.support.ports import free_port
 from tests.support.relays import TcpRelay
 
 
@@ -215,7 +216,7 @@ def test_what_makes_no_sense_is_refused_with_its_reason(lone, action, body):
 @pytest.fixture(scope="module")
 def lone(tmp_path_factory):
     """Return the port of a watch.py whose servers do not run."""
-    from tests.support.harness import running
+    from tests.support.processes import running
 
     folder = tmp_path_factory.mktemp("lone")
     (folder / "config.conf").write_text(f"0 127.0.0.1 {free_port()}\n")

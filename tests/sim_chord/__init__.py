@@ -11,10 +11,10 @@ operation that got no answer may stand anywhere after its beginning, or nowhere.
 processes.py has the world of one process, world.py a ring, scenarios.py what befalls it.
 """
 
-from tests.support import harness
+from tests.support.harness import ROOT, load
 
 chord, member, membership, messages, store, transfer = (
-    harness.load(harness.ROOT / f"lab05_chord/{name}.py")
+    load(ROOT / f"lab05_chord/{name}.py")
     for name in ("chord", "member", "membership", "messages", "store", "transfer")
 )
 # A few records are as many to these rings as a million are to a real one.

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.harness import leftovers
+from tests.support.processes import leftovers
 
 
 def attacks() -> dict[str, Callable[[float], str]]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.lab01.peers import CLIENT, SERVER, RawClient, saved, unfinished
 from tests.lab01.test_simulation import transfer
-from tests.support.harness import ROOT, Script, load, resident, spawning, wait_until
+from tests.support.harness import ROOT, load, wait_until
+from tests.support.processes import Script, resident, spawning
 from tests.support.relays import UdpRelay
 
 core = load(ROOT / "lab01_udp/stop_and_wait.py")

@@ -8,7 +8,8 @@ import threading
 import time
 
 from tests.lab02.clients import ANSWERS, CLIENT, SERVER, connect, receive, reset
-from tests.support.harness import ROOT, load, resident, spawning, wait_until
+from tests.support.harness import ROOT, load, wait_until
+from tests.support.processes import resident, spawning
 from tests.support.relays import TcpRelay
 
 NUMBERS = [line.split()[0].encode() for line in ANSWERS.splitlines()]

@@ -9,7 +9,9 @@ import time
 
 import zmq
 
-from tests.support.harness import ROOT, Script, free_port, listens, resident, wait_until
+from tests.support.harness import ROOT, wait_until
+from tests.support.ports import free_port, listens
+from tests.support.processes import Script, resident
 
 LAB = ROOT / "lab03_zmq"
 FIRST = {

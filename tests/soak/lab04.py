@@ -6,7 +6,9 @@ import time
 
 import grpc
 
-from tests.support.harness import ROOT, free_port, load, resident, running, wait_until
+from tests.support.harness import ROOT, load, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import resident, running
 from tests.support.relays import TcpRelay
 
 LIMIT = 4 << 20  # bytes of a message, gRPC's own

@@ -11,8 +11,9 @@ from tests.sim_chord import messages
 from tests.sim_chord.oracle import WRITES, Operation
 from tests.sim_chord.scenarios import SCENARIOS, run
 from tests.soak import clients
-from tests.support.harness import spawning, wait_until
+from tests.support.harness import wait_until
 from tests.support.linearizability import search
+from tests.support.processes import spawning
 
 HEALING = 60.0  # s for a ring to be whole again, on a busy machine
 KEYS = 12  # in use at a time

@@ -14,8 +14,9 @@ from pathlib import Path
 from tests import sim_raft
 from tests.lab06.cluster import TROUBLED, Cluster
 from tests.soak.clients import Client
-from tests.support.harness import spawning, wait_until
+from tests.support.harness import wait_until
 from tests.support.linearizability import FOREVER, Operation, is_linearizable
+from tests.support.processes import spawning
 from tests.support.relays import TcpRelay
 
 PATIENCE = 1.0  # s for an answer; the outcome of a write is open then

@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.harness import ROOT, load, resident
+from tests.support.harness import ROOT, load
+from tests.support.processes import resident
 
 raft = load(ROOT / "lab06_raft/raft.py")
 protocol = load(ROOT / "lab06_raft/protocol.py")

@@ -6,7 +6,7 @@ environment, session, terminal, standard streams and `__main__`, and the interpr
 The idea is that of multiprocessing's fork server, which runs functions and skips that end.
 
 What a child does not show is the start of the interpreter itself. A test of that says so
-(`Script(..., interpreter=harness.PYTHON)`), and with LABS_EXEC=1 every script starts in full.
+(`Script(..., interpreter=processes.PYTHON)`), and with LABS_EXEC=1 every script starts in full.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Scripts that start without the time that their imports take: the client of fork_server.py.
 
-    harness.Script.fork = staticmethod(forking.popen)
+    Script.fork = staticmethod(forking.popen)
 
 Each worker of pytest has a server of its own. A script is a real child of the worker: it is waited
 for, and signalled, by its process id.
@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.harness import MARK, OWN
+from tests.support.processes import MARK, OWN
 
 AVAILABLE = sys.platform == "linux" and "LABS_EXEC" not in os.environ
 LONGEST_REQUEST = 100_000  # bytes: what a packet of the socket takes without question
