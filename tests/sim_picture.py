@@ -19,7 +19,7 @@ from unittest import mock
 from tests.lab06 import explore_log, explore_raft, explored
 from tests.sim import faults
 from tests.sim_chord.scenarios import SCENARIOS, play
-from tests.sim_raft import Violation
+from tests.sim_raft.properties import Violation
 from tests.support.harness import ROOT, load
 
 watch = load(ROOT / "lab06_raft/watch.py")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.sim_raft import Cluster, raft, violation
+from tests.sim_raft.cluster import Cluster, raft, violation
 
 SEEDS = 100
 ENOUGH = 5000  # seeds within which a mutant must be found; most take a few dozen

@@ -22,7 +22,7 @@ from tests.sim.disk import Disk
 from tests.sim.loop import Ended, World
 from tests.sim.network import Line, Network, grpc, server
 from tests.sim.server import Process
-from tests.sim_raft import Properties, Violation
+from tests.sim_raft.properties import Properties, Violation
 from tests.support.linearizability import is_linearizable
 
 SYNC_TIME = 0.002  # s that a save takes at most on a good disk

@@ -11,7 +11,7 @@ from tests.sim.clients import KEYS
 from tests.sim.cluster import Cluster
 from tests.sim.network import Line, grpc, messages
 from tests.sim.server import Process
-from tests.sim_raft import Violation
+from tests.sim_raft.properties import Violation
 
 FAULTY = 4.0  # s of virtual time with faults
 LATE = 0.5  # s in which what is under way may still arrive

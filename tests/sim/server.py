@@ -2,7 +2,7 @@
 
 from tests.sim.loop import Loop
 from tests.sim.network import server
-from tests.sim_raft import History, Properties, Violation, state
+from tests.sim_raft.properties import History, Properties, Violation, state
 
 
 class Watched(server.Raft):

@@ -11,8 +11,8 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tests import sim_raft
 from tests.lab06.cluster import TROUBLED, Cluster
+from tests.sim_raft.cluster import violation
 from tests.soak.clients import Client
 from tests.support.harness import wait_until
 from tests.support.linearizability import FOREVER, Operation, is_linearizable
@@ -181,7 +181,7 @@ def idle(scale):
 
 def kills(scale):
     seeds = range(200_000, 200_000 + max(1, round(100_000 * scale)))
-    found = [text for seed in seeds if (text := sim_raft.violation(seed))]
+    found = [text for seed in seeds if (text := violation(seed))]
     assert not found, "\n".join(found)
     return f"{len(seeds)} simulated clusters, 0 violations"
 
