@@ -1,11 +1,12 @@
 """Plant faults in a lab, one at a time, and name the test that finds each.
 
-    python -m tests.mutants raft                   every mutant of tests/mutants/raft.py
+    python -m tests.mutants raft                   every mutant of tests/mutants/raft/
     python -m tests.mutants raft --only NAME       one of them
 
-A list is a module with MUTANTS and TESTS, the files that judge, the quickest first. Each mutant is
-judged in a copy of the repository, up to the first test that fails. That test must pass without the
-edit, and a mutant that no test finds is an error, as is one whose text is not there exactly once.
+A list is a module or package with MUTANTS and TESTS, the files that judge, the quickest first. Each
+mutant is judged in a copy of the repository, up to the first test that fails. That test must pass
+without the edit, and a mutant that no test finds is an error, as is one whose text is not there
+exactly once.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 from tests.mutants import Mutant
 from tests.support.harness import ROOT
 
-LISTS = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+LISTS = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*"))
 JUDGE_TIMEOUT = 900  # s for all tests; a mutant that hangs is found by then
 NOT_COPIED = (".*", "__pycache__", "bench-results")
 
