@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from tests.sim_chord import messages, store
+from tests.sim_chord.faults import hang, join, leave, nothing
 from tests.sim_chord.processes import start
-from tests.sim_chord.scenarios import QUIET, hang, join, leave, nothing, play, scenario
+from tests.sim_chord.scenarios import QUIET, play, scenario
 from tests.sim_chord.world import World
 from tests.support.harness import ROOT
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from tests.lab01.peers import CLIENT, SERVER, RawClient, saved, unfinished
-from tests.lab01.test_simulation import transfer
+from tests.lab01.simulation import transfer
 from tests.support.harness import ROOT, load, wait_until
 from tests.support.processes import Script, resident, spawning
 from tests.support.relays import UdpRelay
