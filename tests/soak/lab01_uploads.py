@@ -1,0 +1,38 @@
+"""What the attacks on lab 1 share: folders, and uploads with their outcome."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from tests.lab01.peers import saved
+from tests.support.processes import Script
+
+MALFUNCTIONING = "client.py: the server is malfunctioning: it does not acknowledge\n"
+MEMORY = 8 << 20  # bytes by which a process under attack may grow
+
+
+def check(fact: object, what: str) -> None:
+    if not fact:
+        raise AssertionError(what)
+
+
+@contextlib.contextmanager
+def folders():
+    """Yield a folder for the clients and one for the server, which alone stands in a third one."""
+    with tempfile.TemporaryDirectory() as clients, tempfile.TemporaryDirectory() as outside:
+        folder = Path(outside) / "folder"
+        folder.mkdir()
+        yield Path(clients), folder
+        check(os.listdir(outside) == ["folder"], "a file outside the server's folder")
+
+
+def outcome(client: Script, source: Path, copy: Path) -> bool:
+    """Wait for an upload; return whether it has succeeded, raise if it is neither right nor not."""
+    status = client.wait(120)
+    check(saved(copy) in (None, source.read_bytes()), f"a wrong file: {client.transcript()}")
+    if status == 0:
+        check(copy.exists(), f"acknowledged and not saved: {client.transcript()}")
+    else:
+        check((status, client.err) == (1, MALFUNCTIONING), f"no clear end: {client.transcript()}")
+    return status == 0
