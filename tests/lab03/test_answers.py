@@ -1,4 +1,4 @@
-"""Lab 3's client: every line gets its answer, from the right worker, whoever else asks."""
+"""Lab 3's client: every line gets its answer, from the right worker, whatever other clients ask."""
 
 import pytest
 import zmq

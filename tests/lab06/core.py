@@ -1,4 +1,4 @@
-"""Lab 6's core by itself: servers with a part of history, their calls, and answers to these."""
+"""Lab 6's core by itself: servers in a given state, their calls, and the replies to these."""
 
 import itertools
 

@@ -6,7 +6,7 @@ import json
 import time
 import urllib.request
 
-HOSTILE = "<img src=x onerror=alert(1)>"  # a text that is to stay one
+HOSTILE = "<img src=x onerror=alert(1)>"  # must stay text on every page
 
 
 class Events:

@@ -1,4 +1,4 @@
-"""Faults planted in lab 5's ring: who owns what and until when, lookup, leaving."""
+"""Faults planted in lab 5's ring: which node owns what and until when, lookup, leaving."""
 
 from tests.mutants import Mutant
 
