@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 # Programs that start hundreds of times are not to be compiled each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo ring cluster watch test test-short test-lossy lint sim sim-chord sim-picture soak bench bench-peers grade zoo pictures clean
+.PHONY: venv demo ring cluster watch test test-short test-lossy lint sim sim-chord sim-picture mutants soak bench bench-peers grade zoo pictures clean
 
 # After it, and `. .venv/bin/activate`, the scripts run as the README has them.
 venv: $(VENV)/ready
@@ -61,6 +61,16 @@ sim-picture: $(VENV)/ready
 CHORD_SEEDS ?= 100
 sim-chord: $(VENV)/ready
 	$(RUN) -m tests.sim_chord $(CHORD_SEEDS)
+
+# Random changes to a lab, as cosmic-ray makes them: make mutants LAB=1 SAMPLE=100 SEED=0
+SAMPLE ?= 100
+mutants: $(VENV)/mutants
+	$(RUN) -m tests.mutants $(word $(or $(LAB),1),udp tcp zeromq grpc_service chord raft) \
+		--sample $(SAMPLE) --seed $(SEED)
+
+$(VENV)/mutants: $(VENV)/ready tests/mutants/requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r tests/mutants/requirements.txt
+	touch $@
 
 # Faults planted in a lab, one at a time; each must be found by a test (all of them take minutes).
 mutants-%: $(VENV)/ready
