@@ -96,7 +96,7 @@ def test_a_sample_is_the_same_each_time_and_changes_what_runs():
     pytest.importorskip("cosmic_ray")
     sample = changes.sample([CONFIG], 10, seed=7)
     assert sample == changes.sample([CONFIG], 10, seed=7) != changes.sample([CONFIG], 10, seed=8)
-    assert len({mutant.name for mutant in sample}) == len(sample) == 10
+    assert len({mutant.new for mutant in sample}) == len(sample) == 10
     for mutant in sample:
         assert mutant.old == (ROOT / CONFIG).read_text() != mutant.new
         assert changes._meaning(mutant.old) != changes._meaning(mutant.new)

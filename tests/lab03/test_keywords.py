@@ -15,6 +15,8 @@ from tests.support.harness import ROOT, load, wait_until
         ("isprime", "7 is prime", False),
         ("isprime", "isprime abc : expected isprime N", False),
         ("isprime", "isprime : expected isprime N", True),
+        ("isprime", 'isprime "7" : expected isprime N', False),
+        ("isprime", "isprime ? : expected isprime N", False),
         ("gcd 1", "gcd for 1 2 is 1", False),
         ("gcd 1", "gcd 1 x : expected gcd A B", False),
         ("gcd 1", "gcd 1: two numbers, please", True),
@@ -51,6 +53,9 @@ def test_at_the_end_of_a_pipe_no_answer_is_missing_while_others_ask(pipeline):
         (b"upper", b"upper\tabc", True),
         (b"upper ", b"upper abc", True),
         (b"upper", b"uppercase abc", False),
+        (b"upper", b"upper_case abc", False),
+        (b"upper", b"upper-case abc", False),
+        (b"upper", "upperé abc".encode(), False),
         (b"upper", b"lower abc", False),
         (b"upper a", b"upper abc", False),
         (b"", b"upper abc", True),
@@ -62,7 +67,7 @@ def test_a_line_is_taken_if_a_subscription_ends_where_a_word_does(parts, topic, 
     parts.server()
     with Hand() as hand:
         worker = hand.connect(zmq.SUB, parts.ports[2], topic)
-        known = topic if topic[-1:] == b"!" else topic + b"!"
+        known = topic if topic[-1:] == b"!" else topic + b" !"
         wait_until(lambda: hand.ask(parts.ports[0], known) == b"accepted")
         assert (hand.ask(parts.ports[0], line) == b"accepted") == taken
         received = []

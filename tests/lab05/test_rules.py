@@ -1,6 +1,7 @@
 """Lab 5, writes and agreement: each rule at the moment that it is for."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,8 @@ from tests.lab05.parts import (
     IDS,
     KEY,
     NOW,
+    FakeHost,
+    membership,
     messages,
     node_in,
     refused,
@@ -239,3 +242,30 @@ def test_uncertain_keys_are_decided_before_a_node_is_in_sync(node):
     asyncio.run(node.sync.run())
     assert node.store.records.keys() == {KEY} and node.store.records[KEY].text is None
     assert not node.replication.uncertain
+
+
+# --- The registry's ---
+
+
+@pytest.fixture
+def book():
+    host = FakeHost()
+    host.book = membership.Membership(host, 5)
+    return host.book
+
+
+def test_a_node_leaves_from_the_view_in_which_its_heirs_have_its_keys(book):
+    for port in (1, 2, 3):
+        asyncio.run(book.register(messages.Registration("host", port, None)))
+    node = book.view.members[0]
+    outdated = messages.Departure(node.id, node.address, book.view.epoch - 1)
+    reply = book.deregister(outdated)
+    assert not reply.success and reply.view == book.view and node in book.view.members
+    assert book.deregister(replace(outdated, epoch=book.view.epoch)).success
+    assert node not in book.view.members
+
+
+def test_time_for_which_a_registry_did_not_run_is_no_time_of_listening(book):
+    book.host.time += 60
+    book.tick()
+    assert not book.open

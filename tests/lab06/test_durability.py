@@ -65,6 +65,10 @@ def test_a_broken_data_file_is_one_line_and_exit_1(start):
         path.write_bytes(b"no database at all" * 300)
     again = cluster.start(0)
     assert again.wait() == 1
+    assert again.err == "server.py: data: it is damaged: raft.sqlite3-wal has changed\n"
+    (cluster.folders[0] / "data/raft.sqlite3-wal").unlink()
+    again = cluster.start(0)
+    assert again.wait() == 1
     assert again.err == "server.py: data: it is damaged: raft.sqlite3 cannot be read\n"
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.lab06.cluster import TROUBLED, messages
+from tests.lab06.cluster import TROUBLED, messages, rpc, services
 from tests.support.harness import Failure, wait_until
 
 
@@ -162,3 +162,23 @@ def test_a_leader_with_a_slow_disk_goes_on_leading(start):
         assert cluster.states()[leader][0] == "leader"
 
     cluster.settled(scene)
+
+
+def test_a_server_that_is_stopped_with_calls_under_way_ends_at_once_without_a_word(start):
+    cluster = start(3)
+    followers, leader = cluster.followers(), cluster.leader()
+    for follower in followers:
+        cluster.servers[follower].pause()
+    with rpc.open_channel(f"127.0.0.1:{cluster.ports[leader]}") as channel:
+        stub = services.RaftStub(channel)
+        reports = stub.Watch(messages.WatchRequest())
+        write = stub.SetVal.future(messages.SetValRequest(key="a", value="1"))
+        wait_until(lambda: any(state.last_index > 1 for state in next(reports).states))
+        begun = time.monotonic()
+        cluster.servers[leader].interrupt()
+        assert cluster.servers[leader].wait() == 0
+        assert time.monotonic() - begun < 1
+        assert write.exception().code() is rpc.grpc.StatusCode.UNAVAILABLE
+    assert cluster.servers[leader].err == ""
+    for follower in followers:
+        cluster.servers[follower].resume()

@@ -39,3 +39,7 @@ def test_what_is_in_the_snapshot_is_not_in_the_log():
         log[5]
     assert [log.holds(index, 3) for index in (4, 5, 6)] == [False, True, False]
     assert (log.term(5), log.term(6), log.holds(6, 4), log.holds(7, 4)) == (3, 4, True, False)
+
+
+def test_a_size_is_in_bytes_whatever_the_letters():
+    assert Log(0, 0, [Entry(1, "ключ", "🙂")]).size(1, 1) == 8 + 4

@@ -232,3 +232,60 @@ def test_a_save_that_is_cut_off_is_there_whole_or_not_at_all(tmp_path):
         cut_off = Disk(image, 0, MEMBERS)
         assert cut_off.load() in (before, after)
         cut_off.close()
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """Return a folder as kill -9 leaves it after six saves, and what stands in it after each."""
+    disk, contents = Disk(tmp_path / "killed", 0, MEMBERS), []
+    for index in range(1, 7):
+        disk.save(unsaved(1, 0, first=index, entries=[Entry(1, f"key {index}", "x" * 5000)]))
+        contents.append(disk.load())
+    image = shutil.copytree(tmp_path / "killed", tmp_path / "image")
+    disk.close()
+    return image, contents
+
+
+def load_with(image, change):
+    """Return what a folder holds when its write-ahead log has been changed."""
+    copy = image.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    wal = shutil.copytree(image, copy) / "raft.sqlite3-wal"
+    wal.write_bytes(change(bytearray(wal.read_bytes())))
+    disk = Disk(copy, 0, MEMBERS)
+    try:
+        return disk.load()
+    finally:
+        disk.close()
+
+
+def flip(place):
+    def change(data):
+        data[place] ^= 1
+        return data
+
+    return change
+
+
+@pytest.mark.parametrize("place", [0, 3, 9, 17, 20, 25, 31, 33, 40, 60, 156, 4000])
+def test_a_write_ahead_log_with_a_changed_byte_is_refused(killed, place):
+    image, _ = killed
+    with pytest.raises(StorageError, match="it is damaged: raft.sqlite3-wal has changed"):
+        load_with(image, flip(place))
+
+
+def test_a_commit_that_a_crash_has_cut_off_is_none(killed):
+    image, contents = killed
+    assert load_with(image, lambda data: data) == contents[-1]
+    assert load_with(image, flip(-1)) == contents[-2]
+    assert load_with(image, lambda data: data[:-1]) == contents[-2]
+    assert load_with(image, lambda data: data[:-10_000]) in contents
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0" * 10, b"\0" * 40_000])
+def test_a_write_ahead_log_that_a_crash_has_left_without_a_header_is_empty(reopen, rest, tmp_path):
+    reopen().save(unsaved(3, 1))
+    found = reopen().load()
+    reopen().close()
+    (tmp_path / "a/b/raft.sqlite3-wal").write_bytes(rest)
+    assert reopen().load() == found

@@ -85,6 +85,12 @@ MUTANTS = [
         "and not (topic[-1:].isalnum() and",
         "and not (topic and not topic and",
     ),
+    Mutant(
+        "a word ends at a hyphen",
+        SERVER,
+        "line[len(topic) : len(topic) + 1].strip())",
+        "line[len(topic) : len(topic) + 1].isalnum())",
+    ),
     Mutant("all keywords are named", SERVER, "MAX_NAMED = 20", "MAX_NAMED = 200_000"),
     Mutant("long keywords are named whole", SERVER, "topic[:MAX_NAME]", "topic"),
     Mutant(
@@ -125,5 +131,10 @@ MUTANTS = [
         "    if form is None:\n",
         '    if form is None or form.count("{}") != len(arguments):\n',
     ),
-    Mutant("what a worker says of a longer line is taken", CLIENT, "rest[:1].isalnum() or ", ""),
+    Mutant(
+        "what a worker says of a longer line is taken",
+        CLIENT,
+        'rest[:1] in ("", ":")',
+        "not rest[:1].isalnum()",
+    ),
 ]

@@ -37,6 +37,24 @@ MUTANTS = [
         "PRAGMA synchronous = OFF;  ",
     ),
     Mutant(
+        "a write-ahead log that has changed is taken for one that a crash cut off",
+        STORAGE,
+        "if sum(frame > whole for frame in commits) > 1:",
+        "if False:",
+    ),
+    Mutant(
+        "a commit that a crash cut off is taken for damage",
+        STORAGE,
+        "if sum(frame > whole for frame in commits) > 1:",
+        "if sum(frame > whole for frame in commits) > 0:",
+    ),
+    Mutant(
+        "a write-ahead log whose header has changed is empty",
+        STORAGE,
+        " or checksum != _wal_checksum(header[:24], magic & 1)",
+        "",
+    ),
+    Mutant(
         "a save is no transaction",
         STORAGE,
         ('        self.db.execute("BEGIN")\n        if unsaved.installed:'),
