@@ -75,6 +75,18 @@ def test_a_function_that_hangs_is_reported_when_it_has_been_silent_for_5_s(fake,
     go_on.set()
 
 
+def test_a_stream_may_take_longer_than_one_answer_may(fake, spawn):
+    def answer_slowly(messages, requests, context):
+        for request in requests:
+            time.sleep(1.5)
+            yield messages.IsPrimeReply(text=f"{request.num} is slow")
+
+    client = spawn(CLIENT, fake(isprime=answer_slowly))
+    client.send("isprime 1 2 3 4")
+    client.expect("4 is slow", REPORTED)
+    assert "does not answer" not in client.out
+
+
 class TimedStream:
     """A stream of replies, each of which comes after so many seconds."""
 
