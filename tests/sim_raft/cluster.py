@@ -23,7 +23,7 @@ METHODS = {
 }
 
 FAULTY = 4.0  # s of virtual time with faults
-CALM = 4.0  # s without, at most, until all must agree
+CALM = 10.0  # s without, at most, until all must agree: slow disks and batches of one entry
 
 
 class Saving(NamedTuple):

@@ -136,7 +136,7 @@ def crowd(scale: float) -> str:
 def idle(scale: float) -> str:
     """5,000 clients that say nothing while another one asks."""
     clients, times = max(10, int(5000 * scale)), []
-    load(ROOT / SERVER).allow_open_files(clients + 100)  # here too
+    load(ROOT / "lab02_tcp_threads/cli.py").allow_open_files(clients + 100)  # here too
     with spawning() as spawn, contextlib.ExitStack() as stack:
         server = spawn(SERVER, 0)
         port = server.port()
