@@ -199,12 +199,22 @@ def old_terms_are_refused(scene: Scene) -> None:
 
 
 def higher_term_of_a_leader_is_adopted(scene: Scene) -> None:
+    peers = Peers(scene, count=2)
     lone = Lone(scene)
     term = lone.lead(300, 1)
+    begun = time.monotonic()
     named = lone.named_leader()
     expected = f"GetLeader names server 1, which leads term {term}"
     address = f"127.0.0.1:{scene.port(FIRST_PORT + 1)}"
     check({"1", address} & set(named), expected, repr(named))
+    scene.note_step("send no more heartbeats")
+
+    def elections() -> list[int]:  # but for calls that were under way before
+        return [term for _, term in peers.of("vote", since=begun + 0.1)]
+
+    expected = f"its next election is one of a term after {term}"
+    asked = scene.until(elections, expected, 3, lone.server)[0]
+    check(asked > term, expected, f"RequestVote with the term {asked}")
 
 
 def heartbeats_reset_the_timer(scene: Scene) -> None:
