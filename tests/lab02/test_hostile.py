@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab02.clients import PRIME_1000, SERVER, connect, receive, reset
 from tests.support.harness import wait_until
-from tests.support.processes import resident
+from tests.support.processes import processor_time, resident
 
 
 def test_an_endless_line_ends_the_connection_and_stays_out_of_memory(our_server):
@@ -22,13 +22,6 @@ def test_an_endless_line_ends_the_connection_and_stays_out_of_memory(our_server)
     with connect(our_server.number) as sock:
         sock.sendall(b"7\n")
         assert receive(sock) == b"7 is prime\n"
-
-
-def processor_time(pid):
-    """Return the seconds of processor time that a process has used."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_two_hundred_idle_clients_delay_no_other_and_use_no_processor(our_server):

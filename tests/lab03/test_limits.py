@@ -12,12 +12,7 @@ import zmq
 
 from tests.lab03.parts import CLIENT, GCD, SERVER, Hand
 from tests.support.harness import ROOT, wait_until
-
-
-def processor_time(script):
-    """Return for how many seconds a process has used a processor."""
-    fields = Path(f"/proc/{script.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+from tests.support.processes import processor_time
 
 
 @contextlib.contextmanager
@@ -62,13 +57,13 @@ def test_without_a_descriptor_for_a_newcomer_the_server_rests_and_goes_on(spawn,
     client.expect("gcd for 4 6 is 2")
     with crowd(ports[1], 104):
         wait_until(lambda: descriptors(server) >= 46, "the last descriptors but some to be used")
-        before, began = processor_time(server), time.monotonic()
+        before, began = processor_time(server.pid), time.monotonic()
         while time.monotonic() - began < 3.0:
             client.send("gcd 8 12")
             client.expect("gcd for 8 12 is 4")
             wait_until(lambda: descriptors(server) < 60, "the last ones to be spare again")
             time.sleep(0.1)
-        assert processor_time(server) - before < 1.0
+        assert processor_time(server.pid) - before < 1.0
     late = spawn(CLIENT, *ports[:2])
     late.send("gcd 9 6")
     late.expect("gcd for 9 6 is 3")

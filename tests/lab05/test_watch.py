@@ -1,7 +1,6 @@
 """Lab 5's live page: what it tells of a real ring, and what it does there."""
 
 import contextlib
-import os
 import re
 import socket
 import time
@@ -14,7 +13,7 @@ from tests.lab05.page import IDS, Page
 from tests.lab05.ring import FINGERS, Ring
 from tests.support.harness import ROOT, wait_until
 from tests.support.live_page import HOSTILE, do
-from tests.support.processes import spawning
+from tests.support.processes import processor_time, spawning
 
 WELL = dict.fromkeys(IDS, "in sync")
 
@@ -121,18 +120,13 @@ def test_ten_pages_cost_a_node_less_than_three_percent_of_a_core(example):
     ring, page = example
     with contextlib.ExitStack() as stack:
         pages = [stack.enter_context(page.reading()) for _ in range(10)]
-        begun, used = time.monotonic(), sum(map(seconds_used, ring.nodes))
+        pids = [node.pid for node in ring.nodes]
+        begun, used = time.monotonic(), sum(map(processor_time, pids))
         for _ in range(20):
             for each in pages:
                 next(each)
-        used = sum(map(seconds_used, ring.nodes)) - used
+        used = sum(map(processor_time, pids)) - used
         assert used / 6 < 0.03 * (time.monotonic() - begun)
-
-
-def seconds_used(script):
-    """Return the processor time of a process so far."""
-    fields = Path(f"/proc/{script.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_it_waits_for_a_registry_that_is_not_there_yet(spawn):
