@@ -265,17 +265,20 @@ def test_a_save_of_entries_that_have_been_replaced_meanwhile_counts_for_nothing(
     assert it.log.saved_index == 4
 
 
-def test_commands_that_wait_are_bounded_in_number_and_size():
-    it, _ = leader(waiting_entries=3)
-    assert [bool(it.leadership.propose(Command("k", "v"))) for _ in range(4)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    it, _ = leader(waiting_size=10)
-    large = Command("k", "x" * 5)
-    assert [bool(it.leadership.propose(large)) for _ in range(4)] == [True, True, False, False]
+@pytest.mark.parametrize(
+    ("limits", "size", "room"),
+    [
+        ({"waiting_entries": 3}, 2, 2),  # the no-op waits, too
+        ({"waiting_size": 10}, 6, 2),
+        ({}, 2, 9_999),
+        ({}, 1_000_000, 64),
+    ],
+)
+def test_commands_that_wait_are_bounded_in_number_and_size(limits, size, room):
+    it, _ = leader(**limits)
+    command = Command("k", "v" * (size - 1))
+    taken = [bool(it.leadership.propose(command)) for _ in range(room + 2)]
+    assert taken == [True] * room + [False] * 2
 
 
 def test_the_outcome_of_a_command_is_open_then_done_or_lost():

@@ -73,6 +73,23 @@ def test_a_log_of_large_values_is_compacted_by_its_size():
     assert (it.log.snapshot_index, len(it.log.entries)) == (6, 0)
 
 
+@pytest.mark.parametrize(("size", "last", "kept"), [(1, 10_000, 1000), (999_999, 17, 1)])
+def test_a_log_is_compacted_by_default_at_10000_entries_or_16_mb(size, last, kept):
+    it, calls = leader()
+    answer(it, calls[0])  # the no-op, which is the entry 1
+    for _ in range(2, last):
+        it.leadership.propose(Command("k", "v" * size))
+    save(it)
+    it.replica.commit(last - 1)
+    it.compact()
+    assert it.log.snapshot_index == 0
+    it.leadership.propose(Command("k", "v" * size))
+    save(it)
+    it.replica.commit(last)
+    it.compact()
+    assert (it.log.snapshot_index, len(it.log.entries)) == (last - kept, kept)
+
+
 def test_what_is_not_committed_or_not_on_disk_is_not_compacted():
     it, calls = leader(snapshot_after=1)
     for call in calls:

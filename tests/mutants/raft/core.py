@@ -260,4 +260,28 @@ MUTANTS = [
         "        return self._source == _source(request)",
         "        return True",
     ),
+    Mutant(
+        "ten times as many commands may wait",
+        REPLICA,
+        "    waiting_entries: int = 10_000 ",
+        "    waiting_entries: int = 100_000 ",
+    ),
+    Mutant(
+        "commands of ten times the size may wait",
+        REPLICA,
+        "    waiting_size: int = 64_000_000\n",
+        "    waiting_size: int = 640_000_000\n",
+    ),
+    Mutant(
+        "the log gets ten times as long",
+        REPLICA,
+        "    snapshot_after: int = 10_000 ",
+        "    snapshot_after: int = 100_000 ",
+    ),
+    Mutant(
+        "the log gets ten times as large",
+        REPLICA,
+        "    snapshot_after_size: int = 16_000_000\n",
+        "    snapshot_after_size: int = 160_000_000\n",
+    ),
 ]
