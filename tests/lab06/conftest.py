@@ -42,6 +42,7 @@ def play():
             await scene(node)
         finally:
             tasks.extend(node._tasks)
+            await asyncio.sleep(0)  # each begins: what is never awaited is an error
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

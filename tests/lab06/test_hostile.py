@@ -1,10 +1,13 @@
 """Lab 6's servers and requests that no other server can have sent, or that are too large."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from tests.lab06.cluster import SERVER, messages, rpc, services
+from tests.lab06.driven import protocol, until
+from tests.sim.network import Context, grpc, server
 from tests.support.harness import wait_until
 from tests.support.ports import free_port
 
@@ -41,6 +44,68 @@ def test_a_request_that_no_server_of_the_cluster_can_have_sent_changes_nothing(s
     assert reply.result
     assert int(server.expect(r"Voted for node 1")[0][-1]) == 1
     assert not re.search(r"Term: (99|\d{9})", server.out)
+
+
+async def refusal(node, request):
+    """Return the reason why a server refuses a request as invalid, and "" if it does not."""
+    servicer = server.RaftServicer(node, {}, SimpleNamespace(print=lambda *lines: None))
+    method = type(request).__name__.removesuffix("Request")
+    try:
+        await getattr(servicer, method)(request, Context())
+    except grpc.aio.AbortError as error:
+        code, reason = error.args
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        return reason
+    return ""
+
+
+def test_a_term_is_obeyed_up_to_2_to_the_32_above_the_own_one(play):
+    async def scene(node):
+        beyond = node.raft.current_term + 2**32 + 1
+        request = messages.RequestVoteRequest(term=beyond, candidate_id=1)
+        assert await refusal(node, request) == f"no election can have reached the term {beyond}"
+        assert node.raft.leadership
+        request.term -= 1
+        assert await refusal(node, request) == ""
+        assert (node.raft.leadership, node.raft.current_term) == (None, beyond - 1)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(("step", "obeyed"), [(2**32, True), (2**32 + 1, False)])
+def test_a_term_in_a_reply_is_obeyed_as_far_as_one_in_a_request(step, obeyed, play):
+    async def scene(node):
+        async def answer(request):
+            return protocol.AppendEntriesReply(before + step, False)
+
+        before, count = node.raft.current_term, len(node._tasks)
+        node.peers[1].ask = answer
+        node.step(node.raft.tick, node.raft.deadline)
+        assert len(node._tasks) == count + 2
+        await until(lambda: len(node._tasks) == count + 1)  # server 2 does not answer
+        assert node.raft.current_term == before + (step if obeyed else 0)
+        assert bool(node.raft.leadership) != obeyed
+
+    play(scene)
+
+
+@pytest.mark.parametrize("sequence", [0, -1])
+def test_a_command_of_a_session_without_a_number_is_refused(sequence, play):
+    async def scene(node):
+        request = messages.SetValRequest(key="k", value="1", client_id=7, sequence=sequence)
+        reason = "the commands of a session are numbered 1, 2, 3, ..."
+        assert await refusal(node, request) == reason
+        assert node.keys == []
+
+    play(scene)
+
+
+def test_a_negative_period_is_refused(play):
+    async def scene(node):
+        assert await refusal(node, messages.SuspendRequest(period=-1)) == "a negative period"
+        assert not node.suspended
+
+    play(scene)
 
 
 def test_a_command_of_1_mb_is_replicated_and_a_larger_one_refused(start):

@@ -1,6 +1,6 @@
 """Faults planted in lab 6: the rules of Raft, and what its driver and its disk promise."""
 
-from tests.mutants.raft import core, server
+from tests.mutants.raft import calls, core, server
 
 TESTS = [
     "tests/lab06/test_core.py",
@@ -22,4 +22,4 @@ TESTS = [
     "tests/lab06/test_client.py",
 ]
 
-MUTANTS = core.MUTANTS + server.MUTANTS
+MUTANTS = core.MUTANTS + server.MUTANTS + calls.MUTANTS

@@ -7,7 +7,6 @@ NODE = "lab06_raft/node.py"
 WAITING = "lab06_raft/waiting.py"
 PEERS = "lab06_raft/peers.py"
 SERVER = "lab06_raft/server.py"
-CLIENT = "lab06_raft/client.py"
 
 MUTANTS = [
     Mutant(
@@ -292,20 +291,5 @@ MUTANTS = [
         STORAGE,
         "    PRAGMA locking_mode = EXCLUSIVE;     -- no second process on the same file\n",
         "",
-    ),
-    Mutant(
-        "the client's commands have no number",
-        CLIENT,
-        "value=words[1], client_id=self.client_id, sequence=self.sequence",
-        "value=words[1]",
-    ),
-    Mutant(
-        "the client does not repeat a call whose connection broke",
-        CLIENT,
-        (
-            "                if error.code() is not grpc.StatusCode.UNAVAILABLE:\n"
-            "                    raise\n"
-        ),
-        "                raise\n",
     ),
 ]

@@ -1,0 +1,49 @@
+"""Faults planted in lab 6's calls: the client's retries, what is refused, what replies do, time."""
+
+from tests.mutants import Mutant
+
+CLIENT = "lab06_raft/client.py"
+NODE = "lab06_raft/node.py"
+SERVER = "lab06_raft/server.py"
+
+MUTANTS = [
+    Mutant(
+        "the client's commands have no number",
+        CLIENT,
+        "value=words[1], client_id=self.client_id, sequence=self.sequence",
+        "value=words[1]",
+    ),
+    Mutant(
+        "the client does not repeat a call whose connection broke",
+        CLIENT,
+        (
+            "                if error.code() is not grpc.StatusCode.UNAVAILABLE:\n"
+            "                    raise\n"
+        ),
+        "                raise\n",
+    ),
+    Mutant(
+        "a term far above the own one is not plausible",
+        NODE,
+        "MAX_TERM_STEP = 2**32 ",
+        "MAX_TERM_STEP = 2**20 ",
+    ),
+    Mutant(
+        "an absurd term in a reply is obeyed",
+        NODE,
+        "        if reply is None or self.suspended or not self.is_plausible(reply.term):",
+        "        if reply is None or self.suspended:",
+    ),
+    Mutant(
+        "a session's command needs no number",
+        SERVER,
+        "        if request.client_id and request.sequence < 1:",
+        "        if False:",
+    ),
+    Mutant(
+        "a period may be negative",
+        SERVER,
+        "        if request.period < 0:",
+        "        if False:",
+    ),
+]
