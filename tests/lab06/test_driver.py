@@ -82,6 +82,19 @@ def test_a_follower_that_stood_still_starts_no_election(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_a_leader_that_stood_still_sends_its_heartbeats_at_once(seed):
+    with led(seed) as (cluster, leader):
+        cluster.processes[leader].loop.pause()
+        cluster.advance(0.09)  # its timer is late, but no follower's has run out
+        before = [follower.raft.deadline for follower in followers(cluster, leader)]
+        cluster.processes[leader].loop.go_on()
+        cluster.advance(0.002)  # a heartbeat takes 1 ms
+        after = [follower.raft.deadline for follower in followers(cluster, leader)]
+        assert all(new > old for old, new in zip(before, after, strict=True))
+        assert list(cluster.leaders.values()) == [leader]
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_a_leader_whose_disk_is_slow_goes_on_leading(seed):
     with led(seed) as (cluster, leader):
         cluster.disks[leader].slowest = 0.5

@@ -206,6 +206,17 @@ def test_a_suspended_server_takes_in_no_reply_and_lets_no_timer_run(play):
     play(scene)
 
 
+def test_the_election_timer_begins_anew_after_a_suspension(play):
+    async def scene(node):
+        begun = node.loop.time()
+        assert node.raft.deadline < begun
+        node.suspend(0)
+        await until(lambda: not node.suspended)
+        assert node.raft.deadline >= begun + node.raft.timeout
+
+    play(scene, leads=False)
+
+
 def test_large_messages_have_a_connection_of_their_own():
     def stub(name):
         return SimpleNamespace(AppendEntries=lambda message, timeout: used.append(name))

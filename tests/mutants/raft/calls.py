@@ -35,6 +35,18 @@ MUTANTS = [
         "        if reply is None or self.suspended:",
     ),
     Mutant(
+        "a leader that stood still puts its heartbeats off",
+        NODE,
+        "        return deadline if self.raft.leadership else max(deadline, self._not_before)",
+        "        return max(deadline, self._not_before)",
+    ),
+    Mutant(
+        "a suspension does not restart the timer",
+        NODE,
+        ("        self.suspended = False\n        self.raft.restart_timer(self.loop.time())\n"),
+        "        self.suspended = False\n",
+    ),
+    Mutant(
         "a session's command needs no number",
         SERVER,
         "        if request.client_id and request.sequence < 1:",
