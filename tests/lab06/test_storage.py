@@ -3,6 +3,7 @@
 import random
 import shutil
 import sqlite3
+import struct
 
 import pytest
 
@@ -192,6 +193,25 @@ def test_a_file_with_changed_bytes_is_refused_or_read_as_it_was(good, tmp_path):
             refused += 1
         shutil.rmtree(folder)
     assert refused > 100
+
+
+def test_a_free_list_that_names_a_page_in_use_is_found_out(good):
+    """No row has changed yet, but a save would take that page for its own."""
+    db = sqlite3.connect(good)
+    with db:
+        db.execute("CREATE TABLE freed AS SELECT zeroblob(20000)")
+        db.execute("DROP TABLE freed")
+    (in_use,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'log'").fetchone()
+    db.close()
+    data = bytearray(good.read_bytes())
+    (trunk,) = struct.unpack_from(
+        ">I", data, 32
+    )  # https://www.sqlite.org/fileformat2.html#freelist
+    first_leaf = (trunk - 1) * 4096 + 8
+    struct.pack_into(">I", data, first_leaf, in_use)
+    good.write_bytes(data)
+    with pytest.raises(StorageError, match="SQLite finds its pages inconsistent"):
+        load_copy(good)
 
 
 def test_the_files_stay_small_however_much_is_written(tmp_path):

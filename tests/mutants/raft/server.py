@@ -292,4 +292,10 @@ MUTANTS = [
         "    PRAGMA locking_mode = EXCLUSIVE;     -- no second process on the same file\n",
         "",
     ),
+    Mutant(
+        "inconsistent pages are loaded",
+        STORAGE,
+        """            if self.db.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:""",
+        "            if False:",
+    ),
 ]
