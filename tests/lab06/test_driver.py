@@ -46,10 +46,10 @@ def test_a_seed_replays_to_the_last_answer_in_another_process():
 
 
 @contextlib.contextmanager
-def led(seed: int):
+def led(seed: int, **limits):
     """Yield a cluster with a leader that all follow, and the leader's id."""
     cluster = Cluster(seed)
-    cluster.limits = cluster.limits._replace(waiting_entries=100)
+    cluster.limits = cluster.limits._replace(waiting_entries=100, **limits)
     with cluster.simulated():
         cluster.begin(clients=6, until=0.0)
         cluster.wait(cluster.agreed, 3.0, "no leader")
@@ -128,3 +128,25 @@ def test_a_command_passed_on_to_a_leader_that_hangs_goes_to_the_next_one(seed):
         cluster.wait(task.done, 2.5, "no answer")
         assert task.result() is not None
         assert cluster.world.now - begun < 1.5
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_follower_keeps_no_half_of_a_snapshot_whose_leader_dies_while_it_sends_it(seed):
+    with led(seed, batch_size=1, snapshot_after=3) as (cluster, leader):  # each piece is one value
+        member = followers(cluster, leader)[0].member
+        cluster.kill(member)
+        for _ in range(3):
+            tasks = writes(cluster, leader, "abcdef")
+            cluster.wait(lambda tasks=tasks: all(task.done() for task in tasks), 3.0, "no answer")
+        cluster.start(member)
+        cluster.wait(lambda: cluster.processes[member].is_started, 0.1, "no start")
+        behind = cluster.processes[member].raft
+        half = lambda: behind._incoming and behind._incoming.offset == 3  # noqa: E731
+        cluster.wait(half, 3.0, "no piece of a snapshot")
+        values, term = dict(cluster.processes[leader].raft.values), behind.current_term
+        cluster.kill(leader)
+        cluster.wait(lambda: behind.current_term > term, 3.0, "no election")
+        assert (behind._incoming, behind.values) == (None, {})
+        saved = lambda: cluster.disks[member].load().snapshot.values  # noqa: E731
+        cluster.wait(saved, 3.0, "no snapshot of the next leader")
+        assert saved() == behind.values == values

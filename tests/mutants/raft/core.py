@@ -284,4 +284,16 @@ MUTANTS = [
         "    snapshot_after_size: int = 16_000_000\n",
         "    snapshot_after_size: int = 160_000_000\n",
     ),
+    Mutant(
+        "a part of a snapshot outlives its leader",
+        RAFT,
+        "            self.voted_for = self.leader_id = self._incoming = None",
+        "            self.voted_for = self.leader_id = None",
+    ),
+    Mutant(
+        "a part of a snapshot is installed",
+        SNAPSHOTS,
+        "            self.is_complete = request.done",
+        "            self.is_complete = True",
+    ),
 ]
