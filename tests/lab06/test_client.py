@@ -147,8 +147,10 @@ def connected(servicer):
         server.start()
         client = load(ROOT / "lab06_raft/client.py").Client(terminal=False)
         client.obey(f"connect 127.0.0.1 {port}")
-        yield client, out
-        server.stop(None).wait()
+        try:
+            yield client, out
+        finally:
+            server.stop(None).wait()
 
 
 def test_a_retry_carries_the_number_of_its_command_and_the_next_command_another_one():

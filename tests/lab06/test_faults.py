@@ -4,11 +4,12 @@ import contextlib
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.lab06.cluster import TROUBLED, messages, rpc, services
-from tests.support.harness import Failure, wait_until
+from tests.support.harness import ROOT, Failure, load, wait_until
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop", "suspend"])
@@ -144,6 +145,25 @@ def test_a_deaf_leader_is_replaced(start, relay):
     cluster.deafen(old)
     cluster.leader(besides=old)
     assert time.monotonic() - begin < 3  # 0.9 s when nothing else runs
+
+
+def test_an_idle_connection_for_heartbeats_that_has_died_is_given_up_soon(relay):
+    peers, states = load(ROOT / "lab06_raft/peers.py"), []
+    ready = rpc.grpc.ChannelConnectivity.READY
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        server = rpc.grpc.server(pool, options=[*peers.SERVER_OPTIONS.items()])
+        stack.callback(lambda: server.stop(None).wait())
+        line = relay(rpc.bind(server, "127.0.0.1", 0))
+        server.start()
+        options = [*peers.SMALL_OPTIONS.items()]
+        channel = rpc.grpc.insecure_channel(f"127.0.0.1:{line.port}", options)
+        stack.enter_context(channel).subscribe(states.append, try_to_connect=True)
+        wait_until(lambda: ready in states, "the connection")
+        line.hold()
+        begin = time.monotonic()
+        wait_until(lambda: states[-1] is not ready, "its end")
+        assert time.monotonic() - begin < 3  # 0.6 s when nothing else runs
 
 
 def test_a_leader_with_a_slow_disk_goes_on_leading(start):

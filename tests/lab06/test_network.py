@@ -74,7 +74,7 @@ def test_a_leader_whose_machine_vanishes_is_replaced_and_follows_when_it_is_back
     cluster.hosts[old].reappear()
     begin = time.monotonic()
     wait_until(lambda: ask(spawn, cluster, old, "getval k") == ["1"], "the value there")
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 5  # 0.5 s when nothing else runs
 
 
 def test_connections_that_a_firewall_has_forgotten_are_made_anew(spawn, cluster, network):
@@ -83,6 +83,6 @@ def test_connections_that_a_firewall_has_forgotten_are_made_anew(spawn, cluster,
     network.forget_connections()
     begin = time.monotonic()
     wait_until(lambda: write(spawn, cluster, cluster.leader(), "k", "2"), "a write after", 10)
-    assert time.monotonic() - begin < 10  # 1 s when nothing else runs
+    assert time.monotonic() - begin < 5  # 1 s when nothing else runs
     for n in range(3):
         wait_until(lambda n=n: ask(spawn, cluster, n, "getval k") == ["2"], "the value everywhere")

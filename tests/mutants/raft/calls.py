@@ -4,6 +4,7 @@ from tests.mutants import Mutant
 
 CLIENT = "lab06_raft/client.py"
 NODE = "lab06_raft/node.py"
+PEERS = "lab06_raft/peers.py"
 SERVER = "lab06_raft/server.py"
 
 MUTANTS = [
@@ -57,5 +58,17 @@ MUTANTS = [
         SERVER,
         "        if request.period < 0:",
         "        if False:",
+    ),
+    Mutant(
+        "a connection that has died is given up late",
+        PEERS,
+        "PING_INTERVAL = 200 ",
+        "PING_INTERVAL = 5000 ",
+    ),
+    Mutant(
+        "an idle connection that has died is not given up",
+        PEERS,
+        '    "grpc.http2.bdp_probe": 0,',
+        '    "grpc.keepalive_permit_without_calls": 0,\n    "grpc.http2.bdp_probe": 0,',
     ),
 ]
