@@ -6,6 +6,7 @@ TESTS = [
     "tests/lab06/test_core.py",
     "tests/lab06/test_replication.py",
     "tests/lab06/test_storage.py",
+    "tests/lab06/test_damage.py",
     "tests/lab06/test_snapshots.py",
     "tests/lab06/test_state_machine.py",
     "tests/lab06/test_log.py",
