@@ -5,14 +5,13 @@ import io
 import re
 import signal
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.lab06.cluster import CLIENT, messages, rpc, services
+from tests.lab06.cluster import CLIENT, messages, rpc
 from tests.support.harness import ROOT, load, wait_until
 from tests.support.ports import listens
 
@@ -123,50 +122,37 @@ def test_the_client_survives_every_line(line):
         assert len(out.getvalue().splitlines()) <= 1
 
 
-class Breaking(services.RaftServicer):
-    """A server that keeps what it is asked, and fails so many calls as if the connection broke."""
+class Unavailable(rpc.grpc.RpcError):
+    def code(self):
+        return rpc.grpc.StatusCode.UNAVAILABLE
 
-    def __init__(self, failures: int):
-        self.failures = failures
-        self.asked = []
 
-    def SetVal(self, request, context):
-        self.asked.append(request)
-        if len(self.asked) <= self.failures:
-            context.abort(rpc.grpc.StatusCode.UNAVAILABLE, "the connection broke")
+def connected(failures):
+    """Return our client, and the list of its calls; the first of them fail."""
+    client, requests = load(ROOT / "lab06_raft/client.py").Client(terminal=False), []
+
+    def attempt(method, request, deadline):
+        requests.append(request)
+        if len(requests) <= failures:
+            raise Unavailable
         return messages.SetValReply(success=True)
 
-
-@contextlib.contextmanager
-def connected(servicer):
-    """Yield our client, connected to a server with these methods, and what it prints."""
-    with ThreadPoolExecutor(1) as pool, contextlib.redirect_stdout(io.StringIO()) as out:
-        server = rpc.grpc.server(pool, options=rpc.SERVER_OPTIONS)
-        services.add_RaftServicer_to_server(servicer, server)
-        port = rpc.bind(server, "127.0.0.1", 0)
-        server.start()
-        client = load(ROOT / "lab06_raft/client.py").Client(terminal=False)
-        client.obey(f"connect 127.0.0.1 {port}")
-        try:
-            yield client, out
-        finally:
-            server.stop(None).wait()
+    client.target, client.attempt = "127.0.0.1:1", attempt
+    return client, requests
 
 
-def test_a_retry_carries_the_number_of_its_command_and_the_next_command_another_one():
-    servicer = Breaking(failures=1)
-    with connected(servicer) as (client, out):
-        client.obey("setval a 1")
-        client.obey("setval a 2")
-    assert out.getvalue() == "True\nTrue\n"
-    first, again, second = servicer.asked
+def test_a_retry_carries_the_number_of_its_command_and_the_next_command_another_one(capsys):
+    client, requests = connected(failures=1)
+    client.obey("setval a 1")
+    client.obey("setval a 2")
+    assert capsys.readouterr().out == "True\nTrue\n"
+    first, again, second = requests
     assert (first, first.sequence, second.sequence) == (again, 1, 2)
     assert 0 < first.client_id == second.client_id
 
 
-def test_a_call_whose_connection_broke_is_made_once_more_and_not_without_end():
-    servicer = Breaking(failures=2)
-    with connected(servicer) as (client, out):
-        client.obey("setval a 1")
-        assert out.getvalue() == f"The server {client.target} is unavailable\n"
-    assert len(servicer.asked) == 2
+def test_a_call_whose_connection_broke_is_made_once_more_and_not_without_end(capsys):
+    client, requests = connected(failures=2)
+    client.obey("setval a 1")
+    assert capsys.readouterr().out == "The server 127.0.0.1:1 is unavailable\n"
+    assert len(requests) == 2
