@@ -24,9 +24,9 @@ ANY_LENGTH = ("grpc.max_receive_message_length", -1)
 # digests and records that are fetched, and every request of more than BULK_SIZE.
 BULK_CALLS = {"digest", "fetch"}
 BULK_SIZE = 64_000  # bytes
+RECONNECT_INTERVAL = 0.05  # s
 # gRPC closes the connection of a channel that is idle, as one to a node that is gone must be, and
 # makes another for the next call. The channel itself, a small object, goes a little later.
-RECONNECT_INTERVAL = 0.05  # s
 CONNECTION_IDLE_TIMEOUT = 10.0  # s
 CHANNEL_IDLE_TIMEOUT = 300.0  # s, more than any call takes
 # A connection that has brought no answer for so long, and now not in time, may have died without a
