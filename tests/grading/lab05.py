@@ -67,7 +67,7 @@ def registry_lists_all_nodes(scene: Scene) -> None:
 
 
 def ids_are_those_of_the_example(scene: Scene) -> None:
-    ring = Ring(scene, 6)
+    ring = Ring(scene, 6, in_order=True)
     ids = [ring.ids[port] for port in ring.nodes]
     check(ids == EXAMPLE_IDS, f"the ids {EXAMPLE_IDS}", repr(ids))
 

@@ -10,6 +10,7 @@ from tests.grading.scene import Loss, Program, Scene, check
 REGISTRY_PORT, FIRST_NODE_PORT = 5000, 5001
 M = 5
 EXAMPLE_IDS = [24, 26, 2, 16, 31, 25]
+JOIN_TIME = 3.0  # s, for a node that tells nothing
 SETTLE_TIME = 2.5  # s: nodes ask for their finger table every second
 ADDRESS = r"((?:\d+\.){3}\d+|localhost):(\d+)"
 LINE = re.compile(rf"(\d+)\s*[:\->,\s]+\(?\s*{ADDRESS}")  # as the assignment has it
@@ -43,8 +44,9 @@ class Result:
 class Ring:
     """A registry, nodes and a client."""
 
-    def __init__(self, scene: Scene, count: int, m: int = M):
+    def __init__(self, scene: Scene, count: int, m: int = M, in_order: bool = False):
         self.scene, self.m = scene, m
+        self.in_order = in_order  # a node starts when the one before is in the ring
         self.registry = self._start_registry()
         self.nodes: dict[int, Program] = {}  # by port
         self.client = scene.start("client")
@@ -77,6 +79,9 @@ class Ring:
         registry = f"127.0.0.1:{self.scene.port(REGISTRY_PORT)}"
         node = self.scene.start("node", registry, f"127.0.0.1:{port}")
         self.scene.wait_for_port(node, number)
+        deadline = time.monotonic() + (JOIN_TIME if self.in_order else 0)
+        while time.monotonic() < deadline and not re.search("id", node.out, re.I):
+            time.sleep(0.05)  # it may listen before it has registered, and then tell its id
         self.nodes[port] = node
         if settle:
             self.settle()

@@ -64,6 +64,9 @@ def test_importing_a_script_holds_no_signal_back():
 # --- Signals ---
 
 
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="started with SIGHUP ignored (nohup)"
+)
 @pytest.mark.parametrize("script, arguments", SERVERS)
 def test_a_closed_window_ends_a_server_as_sigterm_does(spawn, script, arguments):
     server = spawn(script, *arguments)

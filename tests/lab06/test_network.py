@@ -48,14 +48,21 @@ def write(spawn, cluster, n, key, value):
 
 def test_a_large_value_crosses_a_slow_link_once(spawn, cluster):
     for host in cluster.hosts:
-        limit = "tbf rate 8mbit burst 16kb latency 400ms"
+        limit = "tbf rate 16mbit burst 16kb latency 400ms"
         host.run("tc", "qdisc", "add", "dev", "eth0", "root", *limit.split())
 
     def sent(host):
         return int(re.search(r"TX:.*\n\s*(\d+)", host.ip("-s link show eth0"))[1])
 
+    def is_quiet(host):
+        before = sent(host)
+        time.sleep(0.3)
+        return sent(host) - before < 20_000  # heartbeats only
+
     def scene():
         leader = cluster.leader()
+        # A try that an election has ended may have left a value that a follower has yet to get.
+        wait_until(lambda: is_quiet(cluster.hosts[leader]), "the values of before to be there")
         before = sent(cluster.hosts[leader])
         assert write(spawn, cluster, leader, "large", "x" * 900_000)
         assert sent(cluster.hosts[leader]) - before < 2_500_000  # two copies are 1,800,000
