@@ -76,6 +76,14 @@ class Walk:
         reason = f"its successor list has node {node.id}" if node else "it knows no other way"
         return self._step(me, node, f"node {me}: no finger before id {k} is left; {reason}")
 
+    def end(self, start: Node, owner: int) -> None:
+        """Add how the operation ended, if the ring has changed since the walk."""
+        last = self.steps[-1]["node"]
+        if last != owner:
+            text = f"node {start.id} asked again until the ring had changed: it is node {owner}'s"
+            self._step(last, Node(owner, ""), text)
+            self._step(owner, None, f"node {owner} owns id {self.k} now")
+
     def _step(self, me: int, node: Node | None, text: str) -> Node | None:
         next_id = node.id if node else None
         self.steps.append({"node": me, "next": next_id, "lost": False, "text": text})
@@ -124,6 +132,8 @@ class Actions:
                 reply = insist(getattr(stub, method), request, OPERATION_TIMEOUT)
             except grpc.RpcError as error:
                 reply = messages.Result(message=describe(error, node))
+        if reply.success:
+            walk.end(node, reply.node_id)
         message = f"{key} is {done} node {reply.node_id}" if reply.success else reply.message
         return {
             "steps": walk.steps,

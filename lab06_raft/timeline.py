@@ -115,9 +115,10 @@ class Timeline:
             lane.last_heard = now  # from its return on it is to hear others
         if lane.status != before:
             self._mark(server, lane.last_report)  # one that hangs has done so since then
-            runs = "runs" if before == UNKNOWN else "is back"
+            runs = {UNKNOWN: "runs", GONE: "has started again"}.get(before, "is back")
             back = f"{runs}: {lane.state.get('role')} in term {lane.state.get('term')}"
-            self._note(now, f"Server {server} {HAPPENED.get(lane.status, back)}")
+            since = now if lane.status in (RUNS, CUT_OFF) else lane.last_report
+            self._note(since, f"Server {server} {HAPPENED.get(lane.status, back)}")
 
     def _status(self, lane: Lane, now: float) -> str:
         if lane.is_gone:

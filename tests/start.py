@@ -42,6 +42,8 @@ class Child:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches it from here only, when it is its turn
         )
+        words = (f"process {self.process.pid}: python3", script, *map(str, arguments))
+        show(self.name, " ".join(words))  # what to kill, and how to start it again
         threading.Thread(target=self._watch).start()
 
     def _watch(self) -> None:

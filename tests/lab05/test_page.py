@@ -98,8 +98,11 @@ def test_the_page_shows_a_killed_node_and_outlives_watch_py(spawn, browser):
     page = Page(spawn, ring.address)
     browser.get(page.url)
     wait_until(lambda: kinds(browser) == dict.fromkeys([2, 24, 26], "in-sync"))
+    assert ask(browser, "save", "Moscow", "a city") == "True, Moscow is saved in node 26"
     ring.node(26).kill()
     wait_until(lambda: kinds(browser)[26] == "quiet", timeout=2.0)
+    assert ask(browser, "find", "Moscow") == "True, Moscow is saved in node 2"
+    assert lines(browser, "#steps li")[-1] == "node 2 owns id 25 now"
     wait_until(lambda: any("node 26 was silent" in line for line in lines(browser, "#log li")))
     lost = browser.find_element("id", "lost")
     assert not lost.is_displayed()
@@ -108,6 +111,12 @@ def test_the_page_shows_a_killed_node_and_outlives_watch_py(spawn, browser):
     Page(spawn, ring.address, page.port)
     wait_until(lambda: not lost.is_displayed())
     wait_until(lambda: kinds(browser) == dict.fromkeys([2, 24], "in-sync"))
+    assert ask(browser, "find", "Moscow", at=24) == "True, Moscow is saved in node 2"
+    browser.execute_script("walked.time = 0")
+    assert browser.find_elements("css selector", "#walk .hop")
+    ring.join()
+    wait_until(lambda: "(before epoch" in browser.find_element("id", "result").text)
+    assert not browser.find_elements("css selector", "#walk .hop")
     away = browser.find_element("id", "away")
     assert not away.is_displayed()
     ring.registry.kill()

@@ -56,3 +56,15 @@ def test_the_registry_lists_a_newcomer_as_long_as_its_id_is_kept(rpc):
     asyncio.run(book.register(replace(request, port=2)))
     host.time += membership.RESERVATION_TIMEOUT
     assert book.joining() == []
+
+
+def test_a_walk_names_the_node_that_has_answered_in_the_end():
+    watch = load(ROOT / "lab05_chord/watch.py")
+    members = tuple(watch.Node(id, f"host:{id}") for id in (2, 16, 25))
+    walk = watch.Walk(watch.View(7, 5, members), "Kazan")
+    walk.steps = [{"node": 16, "next": None, "lost": False, "text": "its successor is dropped"}]
+    walk.end(members[0], 25)
+    assert [(step["node"], step["next"]) for step in walk.steps[1:]] == [(16, 25), (25, None)]
+    assert walk.steps[-1]["text"] == "node 25 owns id 22 now"
+    walk.end(members[0], 25)
+    assert len(walk.steps) == 3

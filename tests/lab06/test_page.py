@@ -48,6 +48,8 @@ def test_the_page_shows_a_leaders_end_and_the_next_leader(watched, browser):
     wait_until(lambda: not count(browser, "#arrows .heartbeat"))
     browser.find_element("css selector", "#span [value='30']").click()
     wait_until(lambda: "RequestVoteRequest" in shown(browser, "#arrows .vote title"))
+    times = shown(browser, "#story time").split("|")
+    assert times == sorted(times, reverse=True)  # a silence stands where it began
     assert not [line for line in browser.get_log("browser") if f":{port}/" in line["message"]]
 
 

@@ -103,6 +103,7 @@ def test_a_server_that_reports_no_more_does_not_answer_after_a_third_of_a_second
     assert event["marks"][:1] == [
         {"server": 0, "time": 1.2, "status": "no answer", "role": "follower", "term": 1}
     ]
+    assert event["notes"][-1] == {"time": 1.2, "text": "Server 0 does not answer"}
     told.report(0, [state(1.6)], [], 1.6)
     assert told.event(1.6)["notes"][0]["text"] == "Server 0 is back: follower in term 1"
 
@@ -114,7 +115,7 @@ def test_a_server_whose_address_refuses_is_not_running_and_starts_anew():
     assert statuses(told, 1.01) == ["not running"]
     told.report(0, [state(1.1, term=0)], [], 1.1)
     texts = [note["text"] for note in told.event(1.1)["notes"]]
-    assert texts == ["Server 0 is back: follower in term 0"]
+    assert texts == ["Server 0 has started again: follower in term 0"]
 
 
 def test_a_suspended_server_is_told_from_one_that_hangs():
