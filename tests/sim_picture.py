@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from tests.lab06 import explore_log, explore_raft, explored
+from tests.lab06.reduction import Reduction
 from tests.sim import faults
 from tests.sim_chord.scenarios import SCENARIOS, play
 from tests.sim_raft.properties import Violation
@@ -169,7 +170,7 @@ def record_explored(name: str, server_class=explore_log.raft.Raft) -> tuple[list
         first = [exploration.servers[state].core for state in exploration.first]
     else:
         core = explore_raft.Core(server_class, last_term=3)
-        steps, end = explore_raft.counterexample(core)
+        steps, end = explore_raft.counterexample(core, Reduction(core))
         first = [core.servers[state] for state in core.first]
     events = explored.events(steps, first) if steps else []
     return events, end or "no order of events violates a property"

@@ -17,7 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import permutations
 
+from tests.lab06.bitsets import bits
 from tests.lab06.explored import Step
+from tests.lab06.log_properties import Server, Violation, check_pair
 from tests.support.harness import ROOT, load
 
 raft = load(ROOT / "lab06_raft/raft.py")
@@ -30,28 +32,9 @@ METHODS = {
 }
 
 
-class Violation(AssertionError):
-    """A property of the paper's Figure 3 does not hold."""
-
-    def __str__(self):
-        return f"{super().__str__()}; to draw it: make sim-picture SEED=log"
-
-
 def timeout() -> float:
     """Return the span of every timer; how long it is does not matter here."""
     return 0.2
-
-
-class Server:
-    """A state of one server, with what the properties are about."""
-
-    def __init__(self, core):
-        self.core = core
-        self.copy = pickle.dumps(core)  # quicker than deepcopy
-        self.log = tuple(core.log.entries)
-        self.committed = self.log[: core.commit_index]
-        self.leads = bool(core.leadership)
-        self.term = core.current_term
 
 
 class Exploration:
@@ -107,7 +90,7 @@ class Exploration:
         """Return the world in which server 0 leads the first term, with the vote of server 1."""
         states, sent = list(self.first), 0
         for place in (0, 1, 0):
-            for event in [*_bits(sent & self.inboxes[place])] or [TIMER]:
+            for event in [*bits(sent & self.inboxes[place])] or [TIMER]:
                 states[place], more = self._step(states[place], event)
                 self.beginning.append((place, event))
                 sent |= more
@@ -152,12 +135,12 @@ class Exploration:
         an event for each (state after, sent), and last those of them that are dead.
         """
         if (state, inbox) not in self.effects:
-            steps = {event: self._step(state, event) for event in (TIMER, *_bits(inbox))}
+            steps = {event: self._step(state, event) for event in (TIMER, *bits(inbox))}
             answers = 0
             for after, sent in steps.values():
                 answers |= sent if after == state else 0
             changes = {step: event for event, step in steps.items() if step[0] != state}
-            dead = sum(1 << number for number in _bits(inbox) if self._is_dead(state, number))
+            dead = sum(1 << number for number in bits(inbox) if self._is_dead(state, number))
             self.effects[state, inbox] = answers, changes, dead
         return self.effects[state, inbox]
 
@@ -214,7 +197,7 @@ class Exploration:
     def _answer(self, states: list[int], sent: int, take: Callable) -> Iterator[bool]:
         """Take one event at a server that only makes it send more, if there is one."""
         for place, state in enumerate(states):
-            for event in (TIMER, *_bits(sent & self.inboxes[place])):
+            for event in (TIMER, *bits(sent & self.inboxes[place])):
                 after, more = self._step(state, event)
                 if after == state and more & ~sent:
                     take(place, event)
@@ -227,7 +210,7 @@ class Exploration:
             if before != after or more & needed:
                 needed |= 1 << event if isinstance(event, int) else 0
                 received = self.messages[event] if isinstance(event, int) else None
-                sent = [self.messages[number] for number in _bits(more)]
+                sent = [self.messages[number] for number in bits(more)]
                 steps.append(Step(place, received, self.servers[after].core, sent))
         return steps[::-1]
 
@@ -303,7 +286,7 @@ class Exploration:
 
     def _check(self, states: tuple) -> None:
         for one, other in permutations([self.servers[state] for state in states], 2):
-            _check_pair(one, other)
+            check_pair(one, other)
 
 
 def _summary(call, reply):
@@ -317,28 +300,3 @@ def _summary(call, reply):
             prev_log_index=match_index, prev_log_term=0, entries=(), leader_commit=0
         )
     )
-
-
-def _bits(things: int) -> Iterator[int]:
-    while things:
-        number = things.bit_length() - 1
-        yield number
-        things ^= 1 << number
-
-
-def _check_pair(one: Server, other: Server) -> None:
-    if one.leads and other.leads and one.term == other.term:
-        raise Violation(f"Election Safety: two leaders of term {one.term}")
-    for index, (a, b) in enumerate(zip(one.log, other.log, strict=False)):
-        if a.term == b.term and one.log[: index + 1] != other.log[: index + 1]:
-            raise Violation(f"Log Matching: {_told(one.log)}, {_told(other.log)}")
-    if any(a != b for a, b in zip(one.committed, other.committed, strict=False)):
-        raise Violation(f"State Machine Safety: {_told(one.committed)}, {_told(other.committed)}")
-    if one.leads and one.term >= other.term and one.log[: len(other.committed)] != other.committed:
-        logs = f"{_told(one.log)} misses some of {_told(other.committed)}"
-        raise Violation(f"Leader Completeness: {logs}")
-
-
-def _told(log: tuple) -> list[str]:
-    """Return what stands out of each entry."""
-    return [f"term {entry.term} {entry.key}".rstrip() for entry in log]

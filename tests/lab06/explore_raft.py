@@ -7,11 +7,10 @@ each other are a violation. Replication goes as far as elections depend on it: t
 new leader is sent, taken or refused, but not sent again.
 
 What one event does to one server stands in a table, `Core`. Most worlds differ only in what no
-event will ever show; which do, `Reduction` reads from the table, whatever the rules behind it.
+event will ever show; which do, reduction.py reads from the table, whatever the rules behind it.
 """
 
 import contextlib
-import itertools
 import math
 import pickle
 from collections import deque
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
 
+from tests.lab06.bitsets import bits, union
 from tests.lab06.explored import Step
 from tests.support.harness import ROOT, load
 
@@ -147,7 +147,7 @@ class Core:
 
     def contradicted(self, things: int) -> int:
         """Return all claims that contradict one of these things."""
-        return _union(self.against[number] for number in _bits(things & self.claims))
+        return union(self.against[number] for number in bits(things & self.claims))
 
     def after(self, world: tuple) -> Iterator[tuple[tuple, int, int]]:
         """Yield every world that an event changes this one to; raise Violation at a bad one.
@@ -156,10 +156,10 @@ class Core:
         """
         sent = world[-1]
         for place, state in enumerate(world[:-1]):
-            for event in (TIMER, *_bits(sent & self.inboxes[place])):
+            for event in (TIMER, *bits(sent & self.inboxes[place])):
                 after, more = self.steps[state][event]
                 if contradicted := self.contradicted(more) & (sent | more):
-                    claims = [self.things[number] for number in _bits(contradicted)]
+                    claims = [self.things[number] for number in bits(contradicted)]
                     raise Violation(claims, place, event)
                 if after != state or more & ~sent:
                     others = world[:place], world[place + 1 : -1]
@@ -186,136 +186,6 @@ def _contradict(one: Claim, other: Claim) -> bool:
     return one.what == other.what and one.value != other.value
 
 
-def _bits(things: int) -> Iterator[int]:
-    while things:
-        number = things.bit_length() - 1
-        yield number
-        things ^= 1 << number
-
-
-def _union(sets) -> int:
-    union = 0
-    for things in sets:
-        union |= things
-    return union
-
-
-class Reduction:
-    """Names one world for all that every further event treats alike, but for the servers' names.
-
-    * States of a server that do the same in every series of events are one: it does not matter
-      which server a follower takes for the leader.
-    * Messages that do the same to their receiver from now on, whatever else arrives, are one; if
-      they do nothing, they are dropped. So is a claim that no server can contradict any more.
-    * An event that changes no state and only sends messages happens at once: where more has been
-      sent, all can still happen that could without.
-    * All servers have the same rules: of worlds that differ in names only the least one counts.
-    """
-
-    def __init__(self, core: Core):
-        self.core = core
-        self.alike = self._alike()
-        self.matters = [self._matters(state) for state in range(len(core.steps))]
-        self.visible = [_union(group for group, _ in groups) for groups in self.matters]
-        self.renamings = [Renaming(core, order) for order in itertools.permutations(range(3))]
-        self._answers, self._least, self._part = map(
-            cache, (self._answers, self._least, self._part)
-        )
-
-    def __call__(self, world: tuple) -> tuple:
-        states = tuple(self.alike[state] for state in world[:-1])
-        sent = self._with_answers(states, world[-1])
-        return min(self._renamed(renaming, states, sent) for renaming in self._least(states))
-
-    def _with_answers(self, states: tuple, sent: int) -> int:
-        before = None
-        while sent != before:
-            before = sent
-            for state, inbox in zip(states, self.core.inboxes, strict=True):
-                sent |= self._answers(state, sent & inbox)
-        return sent
-
-    def _answers(self, state: int, arrived: int) -> int:
-        """Return the messages that these let a server send without a change of its state."""
-        steps = [self.core.steps[state][event] for event in _bits(arrived)]
-        answers = [sent for after, sent in steps if self.alike[after] == state]
-        return _union(sent for sent in answers if not sent & self.core.claims)
-
-    def _least(self, states: tuple) -> list["Renaming"]:
-        """Return the renamings that make these states the least; they differ in what was sent."""
-        named = [tuple(self._name(r, states[old]) for old in r.order) for r in self.renamings]
-        return [r for r, those in zip(self.renamings, named, strict=True) if those == min(named)]
-
-    def _renamed(self, renaming: "Renaming", states: tuple, sent: int) -> tuple:
-        olds = [states[place] for place in renaming.order]
-        parts = [self._part(renaming, old, sent & self.visible[old]) for old in olds]
-        return (*(state for state, _ in parts), _union(things for _, things in parts))
-
-    def _part(self, renaming: "Renaming", state: int, sent: int) -> tuple[int, int]:
-        """Return a server's state under its new name, and what of a set matters to it."""
-        state, sent = self._name(renaming, state), renaming.of_set(sent)
-        return state, _union(first for group, first in self.matters[state] if group & sent)
-
-    def _name(self, renaming: "Renaming", state: int) -> int:
-        return self.alike[renaming.states[state]]
-
-    # What the table says
-
-    def _alike(self) -> list[int]:
-        """Return for each state the first that does the same in every series of events."""
-        finer, alike = [0] * len(self.core.steps), None
-        while finer != alike:
-            alike, first = finer, {}
-            rows = [
-                frozenset((event, alike[after], sent) for event, (after, sent) in row.items())
-                for row in self.core.steps
-            ]
-            finer = [first.setdefault(row, state) for state, row in enumerate(rows)]
-        return alike
-
-    def _future(self, state: int) -> list[int]:
-        """Return the states that a server can come to from this one."""
-        found, todo = {state}, [state]
-        while todo:
-            after = {self.alike[after] for after, _ in self.core.steps[todo.pop()].values()} - found
-            todo += after
-            found |= after
-        return sorted(found)
-
-    def _matters(self, state: int) -> list[tuple[int, int]]:
-        """Return what matters to a server from here on: sets of things alike, and one of each."""
-        future, steps = self._future(state), self.core.steps
-        alike, contradicted = {}, 0
-        for event in self.core.events[self.core.servers[state].node_id]:
-            effects = [(self.alike[steps[s][event][0]], steps[s][event][1]) for s in future]
-            contradicted |= _union(self.core.contradicted(sent) for _, sent in effects)
-            if event != TIMER and effects != [(s, 0) for s in future]:
-                alike.setdefault(tuple(effects), []).append(1 << event)
-        claims = [1 << number for number in _bits(contradicted)]
-        return [(sum(group), group[0]) for group in [*alike.values(), *([c] for c in claims)]]
-
-
-class Renaming:
-    """What states and sets become when the servers change places."""
-
-    def __init__(self, core: Core, order: tuple[int, ...]):
-        self.order = order  # by place: whose it was
-        names = {NAMES[old]: NAMES[new] for new, old in enumerate(order)}
-        self.states = [core.states[_rename(key, names)] for key in core.states]
-        self.bits = [1 << core.numbers[_rename(thing, names)] for thing in core.things]
-        self.of_set = cache(self.of_set)
-
-    def of_set(self, things: int) -> int:
-        return _union(self.bits[number] for number in _bits(things))
-
-
-def _rename(thing, names: dict[str, str]):
-    if isinstance(thing, tuple | frozenset):
-        kind = tuple if isinstance(thing, tuple) else frozenset  # a named tuple equals a plain one
-        return kind(_rename(part, names) for part in thing)
-    return names.get(thing, thing) if isinstance(thing, str) else thing
-
-
 def explore(core: Core, reduction: Callable[[tuple], tuple] = lambda world: world) -> set[tuple]:
     """Return all worlds that the servers can reach, breadth first; raise Violation at a bad one."""
     frontier = {reduction((*core.first, 0))}
@@ -327,10 +197,10 @@ def explore(core: Core, reduction: Callable[[tuple], tuple] = lambda world: worl
     return worlds
 
 
-def counterexample(core: Core) -> tuple[list[Step], str]:
+def counterexample(core: Core, reduction: Callable) -> tuple[list[Step], str]:
     """Return the fewest events that lead to a violation, and which; ([], "") if none do."""
     with contextlib.suppress(Violation):
-        explore(core, Reduction(core))
+        explore(core, reduction)
         return [], ""
     # There is one, so that the search ends soon also where every world keeps its name.
     world = (*core.first, 0)
@@ -363,6 +233,6 @@ def _replay(core: Core, moves: list) -> list[Step]:
     for place, event in moves:
         states[place], sent = core.steps[states[place]][event]
         received = None if event == TIMER else core.things[event]
-        things = [core.things[number] for number in _bits(sent & ~core.claims)]
+        things = [core.things[number] for number in bits(sent & ~core.claims)]
         steps.append(Step(place, received, core.servers[states[place]], things))
     return steps

@@ -4,7 +4,8 @@ import pytest
 
 from tests.lab06.explore_log import Exploration
 from tests.lab06.explore_log import Violation as LogViolation
-from tests.lab06.explore_raft import Core, Reduction, Violation, explore, raft
+from tests.lab06.explore_raft import Core, Violation, explore, raft
+from tests.lab06.reduction import Reduction
 
 
 class DoubleVote(raft.Raft):

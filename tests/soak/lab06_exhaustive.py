@@ -1,7 +1,8 @@
 """Attacks on lab 6: every order of events of three servers in four terms; the suite has three."""
 
 from tests.lab06.explore_log import Exploration
-from tests.lab06.explore_raft import Core, Reduction, explore, raft
+from tests.lab06.explore_raft import Core, explore, raft
+from tests.lab06.reduction import Reduction
 
 
 def four_terms(scale: float) -> str:

@@ -1,0 +1,123 @@
+"""Which worlds of the exploration of elections are one, for all that will ever be seen."""
+
+import itertools
+from functools import cache
+
+from tests.lab06.bitsets import bits, union
+from tests.lab06.explore_raft import NAMES, TIMER, Core
+
+
+class Reduction:
+    """Names one world for all that every further event treats alike, but for the servers' names.
+
+    * States of a server that do the same in every series of events are one: it does not matter
+      which server a follower takes for the leader.
+    * Messages that do the same to their receiver from now on, whatever else arrives, are one; if
+      they do nothing, they are dropped. So is a claim that no server can contradict any more.
+    * An event that changes no state and only sends messages happens at once: where more has been
+      sent, all can still happen that could without.
+    * All servers have the same rules: of worlds that differ in names only the least one counts.
+    """
+
+    def __init__(self, core: Core):
+        self.core = core
+        self.alike = self._alike()
+        self.matters = [self._matters(state) for state in range(len(core.steps))]
+        self.visible = [union(group for group, _ in groups) for groups in self.matters]
+        self.renamings = [Renaming(core, order) for order in itertools.permutations(range(3))]
+        self._answers, self._least, self._part = map(
+            cache, (self._answers, self._least, self._part)
+        )
+
+    def __call__(self, world: tuple) -> tuple:
+        states = tuple(self.alike[state] for state in world[:-1])
+        sent = self._with_answers(states, world[-1])
+        return min(self._renamed(renaming, states, sent) for renaming in self._least(states))
+
+    def _with_answers(self, states: tuple, sent: int) -> int:
+        before = None
+        while sent != before:
+            before = sent
+            for state, inbox in zip(states, self.core.inboxes, strict=True):
+                sent |= self._answers(state, sent & inbox)
+        return sent
+
+    def _answers(self, state: int, arrived: int) -> int:
+        """Return the messages that these let a server send without a change of its state."""
+        steps = [self.core.steps[state][event] for event in bits(arrived)]
+        answers = [sent for after, sent in steps if self.alike[after] == state]
+        return union(sent for sent in answers if not sent & self.core.claims)
+
+    def _least(self, states: tuple) -> list["Renaming"]:
+        """Return the renamings that make these states the least; they differ in what was sent."""
+        named = [tuple(self._name(r, states[old]) for old in r.order) for r in self.renamings]
+        return [r for r, those in zip(self.renamings, named, strict=True) if those == min(named)]
+
+    def _renamed(self, renaming: "Renaming", states: tuple, sent: int) -> tuple:
+        olds = [states[place] for place in renaming.order]
+        parts = [self._part(renaming, old, sent & self.visible[old]) for old in olds]
+        return (*(state for state, _ in parts), union(things for _, things in parts))
+
+    def _part(self, renaming: "Renaming", state: int, sent: int) -> tuple[int, int]:
+        """Return a server's state under its new name, and what of a set matters to it."""
+        state, sent = self._name(renaming, state), renaming.of_set(sent)
+        return state, union(first for group, first in self.matters[state] if group & sent)
+
+    def _name(self, renaming: "Renaming", state: int) -> int:
+        return self.alike[renaming.states[state]]
+
+    # What the table says
+
+    def _alike(self) -> list[int]:
+        """Return for each state the first that does the same in every series of events."""
+        finer, alike = [0] * len(self.core.steps), None
+        while finer != alike:
+            alike, first = finer, {}
+            rows = [
+                frozenset((event, alike[after], sent) for event, (after, sent) in row.items())
+                for row in self.core.steps
+            ]
+            finer = [first.setdefault(row, state) for state, row in enumerate(rows)]
+        return alike
+
+    def _future(self, state: int) -> list[int]:
+        """Return the states that a server can come to from this one."""
+        found, todo = {state}, [state]
+        while todo:
+            after = {self.alike[after] for after, _ in self.core.steps[todo.pop()].values()} - found
+            todo += after
+            found |= after
+        return sorted(found)
+
+    def _matters(self, state: int) -> list[tuple[int, int]]:
+        """Return what matters to a server from here on: sets of things alike, and one of each."""
+        future, steps = self._future(state), self.core.steps
+        alike, contradicted = {}, 0
+        for event in self.core.events[self.core.servers[state].node_id]:
+            effects = [(self.alike[steps[s][event][0]], steps[s][event][1]) for s in future]
+            contradicted |= union(self.core.contradicted(sent) for _, sent in effects)
+            if event != TIMER and effects != [(s, 0) for s in future]:
+                alike.setdefault(tuple(effects), []).append(1 << event)
+        claims = [1 << number for number in bits(contradicted)]
+        return [(sum(group), group[0]) for group in [*alike.values(), *([c] for c in claims)]]
+
+
+class Renaming:
+    """What states and sets become when the servers change places."""
+
+    def __init__(self, core: Core, order: tuple[int, ...]):
+        self.order = order  # by place: whose it was
+        names = {NAMES[old]: NAMES[new] for new, old in enumerate(order)}
+        self.states = [core.states[_rename(key, names)] for key in core.states]
+        self.bits = [1 << core.numbers[_rename(thing, names)] for thing in core.things]
+        self.of_set = cache(self.of_set)
+
+    def of_set(self, things: int) -> int:
+        return union(self.bits[number] for number in bits(things))
+
+
+def _rename(thing, names: dict[str, str]):
+    if isinstance(thing, tuple | frozenset):
+        kind = tuple if isinstance(thing, tuple) else frozenset  # a named tuple equals a plain one
+        return kind(_rename(part, names) for part in thing)
+    return names.get(thing, thing) if isinstance(thing, str) else thing
