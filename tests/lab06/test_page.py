@@ -50,6 +50,10 @@ def test_the_page_shows_a_leaders_end_and_the_next_leader(watched, browser):
     wait_until(lambda: "RequestVoteRequest" in shown(browser, "#arrows .vote title"))
     times = shown(browser, "#story time").split("|")
     assert times == sorted(times, reverse=True)  # a silence stands where it began
+    browser.find_element("xpath", f"//li[contains(., '{told}')]//button").click()
+    wait_until(lambda: "s ago" in shown(browser, "#when"))
+    wait_until(lambda: "RequestVoteReply" in shown(browser, "#arrows .vote title"))
+    assert browser.find_element("id", "span").get_attribute("value") == "0.5"
     assert not [line for line in browser.get_log("browser") if f":{port}/" in line["message"]]
 
 
