@@ -26,6 +26,7 @@ from tests.support.streams import Stream
 
 START_TIME = 20.0  # s for a program to listen; a busy machine compiles, imports and generates
 ANSWER_TIME = 15.0  # s for an answer where the assignment names no time
+LAST_WORDS_TIME = 1.0  # s, until what a program wrote before its end has been read
 SHOWN_LINES = 15  # of a program's output
 Stream.limit = 4_000_000  # characters of a program's output that a judge keeps
 
@@ -59,6 +60,9 @@ class Program(Script):
 
     def tail(self) -> str:
         """Return its last lines, for a report."""
+        if not self.running:
+            for stream in (self.out_stream, self.err_stream):
+                stream.join(LAST_WORDS_TIME)  # its children may still have them open
         lines = [line for line in (self.out + self.err).splitlines() if line.strip()]
         state = "still running" if self.running else f"ended with status {self.process.returncode}"
         shown = "\n".join(f"    {line[:200]}" for line in lines[-SHOWN_LINES:])
