@@ -79,9 +79,8 @@ class Ring:
         registry = f"127.0.0.1:{self.scene.port(REGISTRY_PORT)}"
         node = self.scene.start("node", registry, f"127.0.0.1:{port}")
         self.scene.wait_for_port(node, number)
-        deadline = time.monotonic() + (JOIN_TIME if self.in_order else 0)
-        while time.monotonic() < deadline and not re.search("id", node.out, re.I):
-            time.sleep(0.05)  # it may listen before it has registered, and then tell its id
+        if self.in_order:  # it may listen before it has registered, and then tell its id
+            node.out_stream.expect("(?i)id", JOIN_TIME, whole_lines=False)
         self.nodes[port] = node
         if settle:
             self.settle()
