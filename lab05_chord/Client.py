@@ -16,7 +16,7 @@ import sys
 import rpc
 import shell
 from rpc import grpc
-from wire import ANY_LENGTH, insist, messages, services
+from wire import ANY_LENGTH, messages, services
 
 CONNECT_TIMEOUT = 2.0  # s
 CALL_TIMEOUT = 10.0  # s; a node itself gives up after 8
@@ -65,7 +65,7 @@ class Client(shell.Shell):
         registry, node = services.RegistryServiceStub(channel), services.NodeServiceStub(channel)
         for name, ask in (("Registry", registry.get_chord_info), ("Node", node.get_finger_table)):
             try:
-                insist(ask, messages.Empty(), CONNECT_TIMEOUT)
+                rpc.insist(ask, messages.Empty(), CONNECT_TIMEOUT)
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                     continue
@@ -164,7 +164,7 @@ def place(address: str) -> str:
     """Ask a node where it stands and how many keys it has; return a line."""
     with rpc.open_channel(address) as channel:
         node = services.NodeServiceStub(channel)
-        state = insist(node.inspect, messages.Inspection(), CONNECT_TIMEOUT)
+        state = rpc.insist(node.inspect, messages.Inspection(), CONNECT_TIMEOUT)
     return (
         f"{state.id}: {address}, {state.own_keys} keys, {state.replicas} replicas, "
         f"predecessor {state.predecessor.id}, epoch {state.epoch}"

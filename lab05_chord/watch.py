@@ -15,9 +15,9 @@ import threading
 
 import web
 from chord import Node, View, between, closest_preceding_finger, key_id, next_hop
-from rpc import CHANNEL_OPTIONS, grpc, open_channel
+from rpc import CHANNEL_OPTIONS, grpc, insist, open_channel
 from watching import Watcher
-from wire import ANY_LENGTH, insist, messages, services
+from wire import ANY_LENGTH, messages, services
 
 HOP_TIMEOUT = 1.0  # s for one node of a walk; more than one attempt to connect
 OPERATION_TIMEOUT = 10.0  # s; a node itself gives up after 8

@@ -24,7 +24,6 @@ ANY_LENGTH = ("grpc.max_receive_message_length", -1)
 # digests and records that are fetched, and every request of more than BULK_SIZE.
 BULK_CALLS = {"digest", "fetch"}
 BULK_SIZE = 64_000  # bytes
-RECONNECT_INTERVAL = 0.05  # s
 # gRPC closes the connection of a channel that is idle, as one to a node that is gone must be, and
 # makes another for the next call. The channel itself, a small object, goes a little later.
 CONNECTION_IDLE_TIMEOUT = 10.0  # s
@@ -205,25 +204,6 @@ class Threads:
             )
         except grpc.RpcError:
             raise values.Unreachable(address) from None
-
-
-def insist(method: Callable, request, timeout: float):
-    """Call a method of a new channel until there is an answer, or no process listens there.
-
-    An attempt to connect ends before TCP sends a lost SYN again, so one lost packet fails it.
-
-    Raises:
-        grpc.RpcError: there is no answer within the timeout, in seconds, or none to hope for.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            return method(request, timeout=max(0.0, deadline - time.monotonic()))
-        except grpc.RpcError as error:
-            is_lost = "failed to connect" in (error.details() or "").lower()
-            if not is_lost or is_refused(error):
-                raise
-        time.sleep(RECONNECT_INTERVAL)
 
 
 class Channel:

@@ -115,8 +115,8 @@ class Client(shell.Shell):
         So a server that has just come back is found at once.
         """
         with rpc.open_channel(self.target) as channel:
-            left = max(deadline - time.monotonic(), 0)
-            return getattr(services.RaftStub(channel), method)(request, timeout=left)
+            call = getattr(services.RaftStub(channel), method)
+            return rpc.insist(call, request, deadline - time.monotonic())
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

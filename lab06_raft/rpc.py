@@ -8,6 +8,8 @@ import contextlib
 import os
 import socket
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 # Read once, when grpc is imported: its own log would add lines to the one that we print. So the
@@ -21,6 +23,7 @@ from grpc_tools import protoc  # noqa: E402
 
 KEEPALIVE_INTERVAL = 2000  # ms without a byte from the peer, then a ping asks for one
 KEEPALIVE_TIMEOUT = 2000  # ms from the ping until the connection counts as dead
+RECONNECT_INTERVAL = 0.05  # s
 
 # A power cut, or a firewall that lost its state, ends a connection without a word, and TCP alone
 # notices after minutes or never. So both sides ping, also between calls. Any byte that arrives is a
@@ -79,6 +82,25 @@ def open_channel(address: str) -> grpc.Channel:
 def is_refused(error: grpc.RpcError) -> bool:
     """Tell whether a call failed because no process listens at its address."""
     return "refused" in (error.details() or "").lower()
+
+
+def insist(method: Callable, request, timeout: float):
+    """Call a method of a new channel until there is an answer, or no process listens there.
+
+    An attempt to connect ends before TCP sends a lost SYN again, so one lost packet fails it.
+
+    Raises:
+        grpc.RpcError: there is no answer within the timeout, in seconds, or none to hope for.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return method(request, timeout=max(0.0, deadline - time.monotonic()))
+        except grpc.RpcError as error:
+            is_lost = "failed to connect" in (error.details() or "").lower()
+            if not is_lost or is_refused(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(RECONNECT_INTERVAL)
 
 
 def bind(server: grpc.Server, host: str, port: int) -> int:

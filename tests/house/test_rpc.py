@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.support.harness import ROOT, load, wait_until
 from tests.support.ports import free_port
+from tests.support.relays import TcpRelay
 
 rpc = load(ROOT / "lab04_grpc/rpc.py")
 SERVER, CLIENT = "lab04_grpc/server.py", "lab04_grpc/client.py"
@@ -137,6 +139,33 @@ def test_a_server_that_comes_back_is_found_at_once(absence):
         with echo_server(port):
             assert echo(b"here", timeout=20, wait_for_ready=True) == b"here"
             assert time.monotonic() - began < 0.7
+
+
+@pytest.mark.parametrize("silence, answered", [(1.2, True), (3.0, False)])
+def test_failed_attempts_to_connect_are_repeated_within_the_timeout(silence, answered):
+    """An attempt takes 0.5 s; the call has 2 s."""
+    with (
+        echo_server() as port,
+        TcpRelay(port) as relay,
+        rpc.open_channel(f"127.0.0.1:{relay.port}") as channel,
+    ):
+        relay.hold()
+        end_of_silence = threading.Timer(silence, relay.release)
+        end_of_silence.start()
+        echo = channel.unary_unary("/test.Echo/echo")
+        if answered:
+            assert rpc.insist(echo, b"here", 2) == b"here"
+        else:
+            with pytest.raises(grpc.RpcError):
+                rpc.insist(echo, b"here", 2)
+        end_of_silence.cancel()
+
+
+def test_a_call_to_a_port_where_no_process_listens_fails_at_once():
+    began = time.monotonic()
+    with rpc.open_channel(f"127.0.0.1:{free_port()}") as channel, pytest.raises(grpc.RpcError):
+        rpc.insist(channel.unary_unary("/test.Echo/echo"), b"here", 20)
+    assert time.monotonic() - began < 10
 
 
 # --- Addresses ---

@@ -174,6 +174,21 @@ def test_the_client_says_when_a_server_is_not_there(spawn):
     assert client.wait() == 0
 
 
+def test_the_client_repeats_an_attempt_to_connect_that_gets_no_answer(spawn, start, relay):
+    cluster = start(1)
+    cluster.leader()
+    line = relay(cluster.ports[0])
+    line.hold()
+    client = spawn(CLIENT)
+    client.send(f"connect 127.0.0.1 {line.port}")
+    client.send("getleader")
+    wait_until(lambda: line.connections)
+    time.sleep(1.2)  # two attempts, of 0.5 s each
+    line.release()
+    client.expect(f"^(0 127.0.0.1:{cluster.ports[0]})$|unavailable")
+    assert "unavailable" not in client.out
+
+
 def test_the_client_ends_with_its_input(spawn):
     client = spawn(CLIENT)
     client.close_stdin()
