@@ -28,7 +28,7 @@ def flood(hand, port, lines):
 def test_every_accepted_line_is_answered_however_many_there_are(pipeline):
     """The first take long, so that the others have to wait somewhere."""
     slow = 10**990 + 1_000_003  # without a small factor
-    lines = [b"isprime %d" % (slow if k < 10 else 10**990 + 2 * k) for k in range(9_000)]
+    lines = [b"isprime %d" % (slow if k < 10 else 10**990 + 2 * k) for k in range(12_000)]
     with Hand() as hand:
         outputs = hand.connect(zmq.SUB, pipeline.ports[1], mark=0)
         wait_until(lambda: hand.ask(pipeline.ports[0], b"isprime 7") and outputs.poll(200))
