@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
 
     receiver = Receiver(folder.create, buf_size)
     with contextlib.closing(endpoint):
-        cli.say(f"Listening on {cli.join_address(args.host, endpoint.port)}")
+        cli.report_ready(f"Listening on {cli.join_address(args.host, endpoint.port)}")
         serve(endpoint, receiver, stopping.is_set)
     receiver.abandon_all()
     return 0

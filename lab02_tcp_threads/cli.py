@@ -141,9 +141,29 @@ def allow_open_files(count: int) -> None:
 def say(line: str, stream: str = "stdout") -> None:
     """Write a line to sys.stdout or sys.stderr, if its reader takes it now; else drop it."""
     import contextlib
+
+    with contextlib.suppress(OSError):
+        _write(line, stream)
+
+
+def report_ready(line: str) -> None:
+    """Write the line that says that a server serves now; end the process if the disk is full.
+
+    No client depends on the server yet. Later some do, so a line for which there is no room is
+    dropped then: see say().
+    """
+    try:
+        _write(line, "stdout")
+    except OSError as error:
+        if status := unwritten(error):
+            os._exit(status)
+
+
+def _write(line: str, stream: str) -> None:
+    import contextlib
     import select
 
-    with contextlib.suppress(OSError, ValueError):  # ValueError: it has no descriptor
+    with contextlib.suppress(BlockingIOError, ValueError):  # ValueError: it has no descriptor
         file = getattr(sys, stream)
         if select.select([], [file], [], 0)[1]:
             os.write(file.fileno(), f"{line}\n".encode(errors="backslashreplace"))

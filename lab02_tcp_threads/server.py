@@ -244,7 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     with listener:
         for thread in (slow_lane, *workers):
             thread.start()
-        cli.say(f"Listening on {cli.join_address(args.host, listener.getsockname()[1])}")
+        cli.report_ready(f"Listening on {cli.join_address(args.host, listener.getsockname()[1])}")
         serve(listener, queue, wake)
     cli.say("Shutting down")
     end_threads(queue, slow_lane, workers)

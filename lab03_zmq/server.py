@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
         context.destroy(linger=0)
         return cli.complain(str(error))
     named = map(" ".join, zip(NAMES, broker.addresses, strict=True))
-    cli.say("Listening on " + ", ".join(named))
+    cli.report_ready("Listening on " + ", ".join(named))
     broker.run()
 
 

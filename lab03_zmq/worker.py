@@ -139,5 +139,5 @@ def main(task: Task, argv: list[str] | None) -> NoReturn:
     context = sockets.open_context(args.host)
     worker = Worker(task, context, args.host, args.worker_inputs, args.worker_outputs)
     worker.connect()
-    cli.say(f"Ready for {task.usage}")
+    cli.report_ready(f"Ready for {task.usage}")
     worker.run()

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return cli.complain(str(error))
     server.start()
-    cli.say(f"Listening on {cli.join_address(args.host, port)}")
+    cli.report_ready(f"Listening on {cli.join_address(args.host, port)}")
     cli.end_on_signal("Shutting down")  # at once: open calls get UNAVAILABLE
     server.wait_for_termination()
     return 0

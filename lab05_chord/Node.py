@@ -259,7 +259,8 @@ def main(argv: list[str] | None = None) -> None:
         bound = bind(server, host, port)
     except OSError as error:
         sys.exit(cli.complain(str(error)))
-    threads = Threads(joined=lambda id, view: cli.say(assigned(id, view)))
+    first = iter([cli.report_ready])  # it may join again much later
+    threads = Threads(joined=lambda id, view: next(first, cli.say)(assigned(id, view)))
     announced, announced_port = args.announce
     ipaddr = f"[{announced}]" if ":" in announced else announced
     member = Member(threads, ipaddr, announced_port or bound, cli.join_address(*args.registry))
@@ -267,7 +268,7 @@ def main(argv: list[str] | None = None) -> None:
     services.add_NodeServiceServicer_to_server(servicer, server)
     server.start()
     if port == 0:
-        cli.say(f"Node listens on {cli.join_address(host, bound)}")
+        cli.report_ready(f"Node listens on {cli.join_address(host, bound)}")
     life = Life(threads, member, servicer.identity)
     life.start()
     signal.sigwait(cli.STOP_SIGNALS)

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     services.add_RegistryServiceServicer_to_server(Servicer(threads, membership), server)
     server.start()
     threading.Thread(target=drop_the_silent, args=(threads, membership), daemon=True).start()
-    cli.say(f"Registry listens on {cli.join_address(host, port)}")
+    cli.report_ready(f"Registry listens on {cli.join_address(host, port)}")
     cli.end_on_signal()
     server.wait_for_termination()
     return 0

@@ -221,7 +221,7 @@ def serve(port: int, feed: Feed, actions: dict[str, Action], start: Callable[[],
     except OSError as error:
         return cli.complain(cli.cannot_listen(HOST, port, error))
     start()
-    cli.say(f"Open http://{HOST}:{server.port}")
+    cli.report_ready(f"Open http://{HOST}:{server.port}")
     cli.end_on_signal()
     server.serve_forever()
     return 0

@@ -266,7 +266,7 @@ async def serve(args: argparse.Namespace, printer: Printer) -> None:
     node = Node(raft, others, store.save, saver, printer.announce)
     services.add_RaftServicer_to_server(RaftServicer(node, addresses, printer), server)
     await server.start()
-    printer.print(f"The server starts at {cli.join_address(host, port)}")
+    cli.report_ready(f"The server starts at {cli.join_address(host, port)}")
     node.start()
     await server.wait_for_termination()
 

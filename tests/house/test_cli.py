@@ -1,6 +1,7 @@
 """What cli.py and shell.py give to every script: signals, output, missing packages, the prompt."""
 
 import ast
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS
 from tests.support.harness import LABS, ROOT
+from tests.support.ports import free_port
 
 SCRIPTS = SERVERS + OTHERS
 
@@ -116,17 +118,46 @@ sys.addaudithook(hook)
 # --- Output ---
 
 
+def on_a_full_disk(script, *arguments, **options):
+    """Run a script whose stdout is /dev/full; return its exit status and stderr."""
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, ROOT / script, *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=20, **options,
+        )  # fmt: skip
+    return process.returncode, process.stderr.replace(script.split("/")[1], "<script>")
+
+
+LOST = 1, "<script>: cannot write: No space left on device\n"
+
+
 @pytest.mark.parametrize("script", INTERACTIVE)
 @pytest.mark.parametrize("arguments", [["--help"], None])
 def test_a_full_disk_is_one_line_and_exit_1(script, arguments):
     arguments = dict(OTHERS)[script] if arguments is None else arguments
-    with open("/dev/full", "w") as full:
-        process = subprocess.run(
-            [sys.executable, ROOT / script, *arguments],
-            input="help\n", stdout=full, stderr=subprocess.PIPE, text=True, timeout=20,
-        )  # fmt: skip
-    assert process.returncode == 1
-    assert process.stderr == f"{script.split('/')[1]}: cannot write: No space left on device\n"
+    assert on_a_full_disk(script, *arguments, input="help\n") == LOST
+
+
+SERVING = [case for case in SCRIPTS if not re.search("[Cc]lient|prime|gcd", case[0])]
+
+
+@pytest.mark.parametrize("script, arguments", SERVING)
+def test_a_server_that_cannot_write_its_ready_line_ends(tmp_path, script, arguments):
+    (tmp_path / "config.conf").write_text(f"0 127.0.0.1 {free_port()}\n")
+    assert on_a_full_disk(script, *arguments, cwd=tmp_path) == LOST
+
+
+@pytest.mark.parametrize("name", ["prime", "gcd"])
+def test_a_worker_that_cannot_write_its_ready_line_ends(spawn, name):
+    line = spawn("lab03_zmq/server.py", 0, 0, 0, 0).expect("^Listening on .*")[0]
+    ports = re.findall(r":(\d+)", line)[2:]
+    assert on_a_full_disk(f"lab03_zmq/{name}.py", *ports) == LOST
+
+
+def test_a_node_that_cannot_write_its_id_ends(spawn):
+    registry = spawn("lab05_chord/Registry.py", "127.0.0.1:0", 5).port()
+    addresses = f"127.0.0.1:{registry}", f"127.0.0.1:{free_port()}"
+    assert on_a_full_disk("lab05_chord/Node.py", *addresses) == LOST
 
 
 # --- The prompt ---

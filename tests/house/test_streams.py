@@ -67,28 +67,57 @@ BAD_STREAMS = {
     "no stdout": "os.close(1)",
     "no stderr": "os.close(2)",
     "none at all": "os.closerange(0, 3)",
-    "stdout on a full disk": "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)",
 }
-
-
-@pytest.mark.parametrize(
+FULL = "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+# As on a disk that becomes full: there is room for the ready line, and for little more.
+FILLING = """
+import resource
+os.dup2(os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+os.write(1, b"x" * 999 + b"\\n")
+resource.setrlimit(resource.RLIMIT_FSIZE, (1040, 1040))
+"""
+LABS = pytest.mark.parametrize(
     "lab, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
 )
-@pytest.mark.parametrize("streams", BAD_STREAMS)
-def test_bad_streams_stop_no_server_and_no_client(spawn, tmp_path, lab, more, streams):
+
+
+@pytest.fixture
+def start(spawn, tmp_path):
+    """Start a script whose standard files a line of code has changed before."""
     (tmp_path / "source").write_bytes(b"x" * 100)
-    (tmp_path / "start.py").write_text(
-        f"import os, sys; {BAD_STREAMS[streams]}; os.execv(sys.executable, sys.argv[1:])"
-    )
-    start = [tmp_path / "start.py", sys.executable]
+
+    def start(change, script, *arguments):
+        prepare = f"import os, sys\n{change}\nos.execv(sys.executable, sys.argv[1:])"
+        (tmp_path / "start.py").write_text(prepare)
+        command = ["start.py", sys.executable, ROOT / script, *arguments]
+        return spawn(tmp_path / command[0], *command[1:], cwd=tmp_path)
+
+    return start
+
+
+@LABS
+@pytest.mark.parametrize("streams", BAD_STREAMS)
+def test_bad_streams_stop_no_server_and_no_client(start, tmp_path, lab, more, streams):
     port = free_port(socket.SOCK_DGRAM if more else socket.SOCK_STREAM)
-    server = spawn(*start, ROOT / lab / "server.py", port, cwd=tmp_path)
+    server = start(BAD_STREAMS[streams], f"{lab}/server.py", port)
     wait_until(lambda: more or listens(port))  # lab 1's client waits for its server
-    client = spawn(*start, ROOT / lab / "client.py", f"127.0.0.1:{port}", *more, cwd=tmp_path)
-    lost = streams == "stdout on a full disk"
-    assert client.wait() == (1 if lost else 0)
-    assert client.err == ("client.py: cannot write: No space left on device\n" if lost else "")
+    client = start(BAD_STREAMS[streams], f"{lab}/client.py", f"127.0.0.1:{port}", *more)
+    assert (client.wait(), client.err) == (0, "")
     assert not more or (tmp_path / "copy").read_bytes() == b"x" * 100
     server.interrupt()
-    assert server.wait(5) == 0
-    assert server.err == ""
+    assert (server.wait(5), server.err) == (0, "")
+
+
+@LABS
+def test_a_disk_that_becomes_full_stops_no_server(start, tmp_path, lab, more):
+    server = start(FILLING, f"{lab}/server.py", 0)
+    lines = wait_until(lambda: (tmp_path / "log").read_text().splitlines()[1:])
+    port = lines[0].rpartition(":")[2]
+    for _ in range(2):
+        client = start(FULL, f"{lab}/client.py", f"127.0.0.1:{port}", *more)
+        assert client.wait() == 1
+        assert client.err == "client.py: cannot write: No space left on device\n"
+        assert not more or (tmp_path / "copy").read_bytes() == b"x" * 100
+    assert (tmp_path / "log").stat().st_size == 1040
+    server.interrupt()
+    assert (server.wait(5), server.err) == (0, "")
