@@ -72,8 +72,7 @@ FULL = "os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
 # As on a disk that becomes full: there is room for the ready line, and for little more.
 FILLING = """
 import resource
-os.dup2(os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
-os.write(1, b"x" * 999 + b"\\n")
+os.dup2(os.open("log", os.O_WRONLY | os.O_APPEND), 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1040, 1040))
 """
 LABS = pytest.mark.parametrize(
@@ -110,6 +109,7 @@ def test_bad_streams_stop_no_server_and_no_client(start, tmp_path, lab, more, st
 
 @LABS
 def test_a_disk_that_becomes_full_stops_no_server(start, tmp_path, lab, more):
+    (tmp_path / "log").write_text("x" * 999 + "\n")
     server = start(FILLING, f"{lab}/server.py", 0)
     lines = wait_until(lambda: (tmp_path / "log").read_text().splitlines()[1:])
     port = lines[0].rpartition(":")[2]
