@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.benchmarks.measure import Goal, Row
-from tests.benchmarks.processes import BARE, serving
+from tests.benchmarks.processes import BARE_GRPC, serving
 from tests.support.harness import ROOT, load
 
 COUNT = 1000  # calls in a round
@@ -23,8 +23,8 @@ messages, services = rpc.compile_proto("service.proto")
 def rows(stack: contextlib.ExitStack) -> Iterator[Row]:
     servers = {
         "ours": serving(stack, "lab04_grpc/server.py", 0),
-        BARE_NAME: serving(stack, BARE, "grpc-server"),
-        "grpc.aio, echoing": serving(stack, BARE, "grpc-aio-server"),
+        BARE_NAME: serving(stack, BARE_GRPC, "grpc-server"),
+        "grpc.aio, echoing": serving(stack, BARE_GRPC, "grpc-aio-server"),
     }
 
     def row(what: str, unit: str, measured: Callable, clients: int, goals: list[Goal]) -> Row:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from tests.benchmarks import rings
 from tests.benchmarks.measure import Goal, Row, attempt
-from tests.benchmarks.processes import BARE, library
+from tests.benchmarks.processes import BARE_GRPC, library
 from tests.support.harness import ROOT, load, wait_until
 from tests.support.ports import free_port
 from tests.support.processes import running
@@ -155,7 +155,7 @@ class Bare:
     """As many servers that do nothing but call each other, as in the ring."""
 
     def __init__(self, stack: contextlib.ExitStack, count: int):
-        servers = [stack.enter_context(running(BARE, "grpc-chain")) for _ in range(count)]
+        servers = [stack.enter_context(running(BARE_GRPC, "grpc-chain")) for _ in range(count)]
         self.addresses = [f"127.0.0.1:{server.port()}" for server in servers]
         channels = [stack.enter_context(text_rpc.open_channel(a)) for a in self.addresses]
         self.stubs = [text_services.TextToolsStub(channel) for channel in channels]

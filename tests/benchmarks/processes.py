@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.benchmarks.measure import Missing
-from tests.support.processes import running
+from tests.support.harness import Failure
+from tests.support.processes import Script, running
 
 BARE = Path(__file__).parent / "bare.py"
+BARE_GRPC = BARE.with_name("bare_grpc.py")
 PEERS = Path(__file__).parent / "peers.py"
 MEMORY = Path("/dev/shm")  # Linux's tmpfs
 
@@ -40,3 +42,17 @@ def folder(parent: Path | None = None) -> Iterator[Path]:
     """A new folder for the time of a with statement."""
     with tempfile.TemporaryDirectory(prefix="labs-bench-", dir=parent) as name:
         yield Path(name)
+
+
+def duration(client: Path | str, *arguments, **options) -> float:
+    """Run a client to its end; return the seconds that it prints."""
+    with running(client, *arguments, **options) as process:
+        seconds = float(process.expect(r"in ([\d.]+) s")[1])
+        succeed(process)
+        return seconds
+
+
+def succeed(process: Script) -> None:
+    """Wait until a process has ended well; raise Failure if it does not."""
+    if process.wait() != 0:
+        raise Failure(process.transcript())

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tests.benchmarks.clusters import ETCD, Etcd, Ours, ours
 from tests.benchmarks.measure import Goal, Row, attempt
-from tests.benchmarks.processes import BARE, MEMORY, library
+from tests.benchmarks.processes import BARE_GRPC, MEMORY, library
 from tests.lab06.cluster import messages, rpc, services
 from tests.support.harness import PATIENCE, ROOT, load, wait_until
 from tests.support.ports import free_port
@@ -132,7 +132,7 @@ def etcd_target(stack: contextlib.ExitStack, memory: Path | None) -> Target:
 
 def bare_target(stack: contextlib.ExitStack, followers: int, *program) -> Target:
     """Return a bare server that calls so many others, of the same kind."""
-    servers = [stack.enter_context(running(BARE, *program)) for _ in range(1 + followers)]
+    servers = [stack.enter_context(running(BARE_GRPC, *program)) for _ in range(1 + followers)]
     first, *others = (server.port() for server in servers)
 
     def writer(channel):

@@ -1,42 +1,25 @@
 """Lab 1, reliable file transfer over UDP: the judge is the other side, and a bad network."""
 
-import contextlib
 import socket
 import time
 from pathlib import Path
 
-from tests.grading.lab01_peers import ACK, DATA, PORT, START, RawClient, RawServer, content
-from tests.grading.scene import Loss, Program, Scene, check
+from tests.grading.lab01_peers import (
+    ACK,
+    DATA,
+    PORT,
+    START,
+    RawClient,
+    RawServer,
+    check_saved,
+    content,
+    saved,
+    start_server,
+)
+from tests.grading.scene import Loss, Scene, check
 
 ABANDON_AFTER = 3.0  # s of silence
 KEEP_FINISHED = 1.0  # s
-
-
-def start_server(scene: Scene) -> Program:
-    server = scene.start("server", scene.port(PORT, socket.SOCK_DGRAM))
-    scene.wait_for_port(server, PORT, socket.SOCK_DGRAM)
-    return server
-
-
-def saved(scene: Scene, name: str) -> bytes | None:
-    """Return the content of a saved file, wherever in its folder the server keeps files."""
-    for path in scene.folder.parent.rglob(name):
-        if path.is_file():
-            return path.read_bytes()
-    return None
-
-
-def check_saved(scene: Scene, server: Program, name: str, data: bytes) -> None:
-    """Wait until the file is there, whole: a server may write it a little after its last ack."""
-    with contextlib.suppress(Loss):
-        scene.until(lambda: saved(scene, name) == data, "", 4)
-    found = saved(scene, name)
-    if found == data:
-        return
-    seen = "no such file" if found is None else f"{len(found)} bytes that differ from what was sent"
-    raise Loss(
-        f"the server has saved {name} with the {len(data)} bytes sent", f"{seen}\n{server.tail()}"
-    )
 
 
 def gate(scene: Scene) -> None:
@@ -313,11 +296,6 @@ def this_client_to_our_server(scene: Scene) -> None:
     path.write_bytes(data)
     client = scene.start("client", f"127.0.0.1:{port}", path, "to-reference.bin")
     client.ends(30)
-    scene.until(
-        lambda: (target / "to-reference.bin").exists(),
-        "the reference server has the whole file",
-        2,
-        client,
-        server,
-    )
-    check((target / "to-reference.bin").read_bytes() == data, "the same bytes", "others")
+    received, whole = target / "to-reference.bin", "the reference server has the whole file"
+    scene.until(received.exists, whole, 2, client, server)
+    check(received.read_bytes() == data, "the same bytes", "others")

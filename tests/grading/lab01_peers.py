@@ -172,3 +172,30 @@ class RawServer:
             )
             self.ack(int(message[1]) + 1)
         return found
+
+
+def start_server(scene: Scene) -> Program:
+    server = scene.start("server", scene.port(PORT, socket.SOCK_DGRAM))
+    scene.wait_for_port(server, PORT, socket.SOCK_DGRAM)
+    return server
+
+
+def saved(scene: Scene, name: str) -> bytes | None:
+    """Return the content of a saved file, wherever in its folder the server keeps files."""
+    for path in scene.folder.parent.rglob(name):
+        if path.is_file():
+            return path.read_bytes()
+    return None
+
+
+def check_saved(scene: Scene, server: Program, name: str, data: bytes) -> None:
+    """Wait until the file is there, whole: a server may write it a little after its last ack."""
+    with contextlib.suppress(Loss):
+        scene.until(lambda: saved(scene, name) == data, "", 4)
+    found = saved(scene, name)
+    if found == data:
+        return
+    seen = "no such file" if found is None else f"{len(found)} bytes that differ from what was sent"
+    raise Loss(
+        f"the server has saved {name} with the {len(data)} bytes sent", f"{seen}\n{server.tail()}"
+    )

@@ -6,15 +6,8 @@ import time
 
 import grpc
 
-from tests.grading.lab06_cluster import (
-    ELECTION_TIME,
-    FIRST_PORT,
-    HEARTBEAT,
-    Cluster,
-    Lone,
-    Peers,
-    described,
-)
+from tests.grading.lab06_cluster import ELECTION_TIME, FIRST_PORT, HEARTBEAT, Cluster, described
+from tests.grading.lab06_peers import Lone, Peers
 from tests.grading.protos import Caller
 from tests.grading.scene import Loss, Scene, check
 
@@ -76,9 +69,7 @@ def all_know_the_leader(scene: Scene) -> None:
 
 def leader_stays(scene: Scene) -> None:
     cluster = Cluster(scene, 3)
-    cluster.leader()
-    time.sleep(1)
-    leader = cluster.leader()
+    leader = cluster.settled_leader(1)
     term = cluster.state(leader)[1]
     scene.note_step("watch for 4 s")
     time.sleep(4)
@@ -95,8 +86,7 @@ def new_leader_after_a_suspension(scene: Scene) -> None:
     leader = cluster.leader()
     term = cluster.state(leader)[1]
     cluster.suspend(leader, 4)
-    others = [i for i in cluster.servers if i != leader]
-    follower = cluster.leader(others, above=term, timeout=3.5)
+    follower = cluster.leader(cluster.others(leader), above=term, timeout=3.5)
     check(
         cluster.state(follower)[1] > term,
         f"a leader of a term above {term}",
@@ -114,8 +104,7 @@ def new_leader_after_a_suspension(scene: Scene) -> None:
 
 def suspended_server_is_silent(scene: Scene) -> None:
     cluster = Cluster(scene, 3)
-    leader = cluster.leader()
-    other = next(i for i in cluster.servers if i != leader)
+    other = cluster.others(cluster.leader())[0]
     host, port = cluster.addresses[other]
     caller = scene.enter_context(contextlib.closing(Caller(f"{host}:{port}")))
     method = described(scene, "leader")
@@ -140,26 +129,20 @@ def suspended_server_is_silent(scene: Scene) -> None:
 
 def new_leader_after_a_death(scene: Scene) -> None:
     cluster = Cluster(scene, 3)
-    cluster.leader()
-    time.sleep(0.5)  # until every follower has heard of it
-    leader = cluster.leader()
+    leader = cluster.settled_leader()
     term = cluster.state(leader)[1]
     scene.note_step(f"end server {leader}, the leader")
     cluster.servers[leader].kill()
-    others = [i for i in cluster.servers if i != leader]
-    cluster.leader(others, above=term)
+    cluster.leader(cluster.others(leader), above=term)
 
 
 def minority_elects_no_leader(scene: Scene) -> None:
     cluster = Cluster(scene, 3)
-    cluster.leader()
-    time.sleep(0.5)
-    leader = cluster.leader()
-    last = next(i for i in cluster.servers if i != leader)
-    for i in cluster.servers:
-        if i != last:
-            scene.note_step(f"end server {i}")
-            cluster.servers[i].kill()
+    leader = cluster.settled_leader()
+    last = cluster.others(leader)[0]
+    for i in cluster.others(last):
+        scene.note_step(f"end server {i}")
+        cluster.servers[i].kill()
     scene.note_step("watch the last one for 3 s")
     time.sleep(3)
     expected = "one server of three has no majority: it does not lead"
@@ -254,12 +237,7 @@ def higher_term_in_a_reply_is_adopted(scene: Scene) -> None:
 def heartbeats_are_sent_every_50_ms(scene: Scene) -> None:
     peers = Peers(scene, count=2, vote=(None, True))
     lone = Lone(scene)
-    scene.until(
-        lambda: peers.of("append", peer=1),
-        "a leader sends AppendEntries",
-        ELECTION_TIME,
-        lone.server,
-    )
+    lone.await_leadership(peers)
     begun = time.monotonic()
     time.sleep(2)
     count = len([at for at, _ in peers.of("append", since=begun, peer=1) if at < begun + 2])
@@ -269,9 +247,7 @@ def heartbeats_are_sent_every_50_ms(scene: Scene) -> None:
 def leader_steps_down_for_a_higher_term(scene: Scene) -> None:
     peers = Peers(scene, count=2, vote=(None, True))
     lone = Lone(scene)
-    scene.until(
-        lambda: peers.of("append"), "a leader sends AppendEntries", ELECTION_TIME, lone.server
-    )
+    lone.await_leadership(peers)
     peers.answers["vote"] = (None, False)
     lone.heartbeat(500, 1)
     begun = time.monotonic()

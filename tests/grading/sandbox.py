@@ -12,28 +12,35 @@ signal or trace the judge. Elsewhere a test runs in plain processes, on free por
 """
 
 import contextlib
-import ctypes
-import fcntl
 import json
 import os
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from tests.grading.mounts import (
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    bring_loopback_up,
+    expose,
+    is_below,
+    libc,
+    make_read_only,
+    mount,
+)
+
 ROOT = Path(__file__).parent.parent.parent
-CLONE_NEWNS, CLONE_NEWPID = 0x20000, 0x20000000  # <linux/sched.h>
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
-KEPT_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "relatime": 1 << 21}
-SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 FIRST_UID = 1_000_000
 WRITABLE = "/tmp", "/var/tmp", "/dev/shm"  # a private one each
 HOME = "/tmp/home"  # of the programs under test
@@ -127,7 +134,7 @@ class Sandbox:
         self.overrun = ""  # what the programs took too much of
         self._stack = contextlib.ExitStack()
         if isolated:
-            _loopback_up()
+            bring_loopback_up()
             self.folder = self._enter(Path(path), hidden)
         else:
             home = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="grading-"))
@@ -137,17 +144,17 @@ class Sandbox:
             self.home = home
 
     def _enter(self, path: Path, hidden: list[str]) -> Path:
-        kept = [place for place in (ROOT, Path(sys.prefix)) if _below(place, *WRITABLE)]
+        kept = [place for place in (ROOT, Path(sys.prefix)) if is_below(place, *WRITABLE)]
         source = os.open(path, os.O_RDONLY)
         packages = os.open(self.site, os.O_RDONLY) if self.site else None
         hold = {place: os.open(place, os.O_RDONLY) for place in kept}
         for place in WRITABLE:
             if os.path.isdir(place):
-                _mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1g,mode=1777")
+                mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1g,mode=1777")
         for place, fd in hold.items():
             place.mkdir(parents=True, exist_ok=True)
-            _mount(f"/proc/self/fd/{fd}", str(place), None, MS_BIND | MS_REC)
-        _read_only()
+            mount(f"/proc/self/fd/{fd}", str(place), None, MS_BIND | MS_REC)
+        make_read_only(WRITABLE)
         self.home = HOME
         folder = Path(HOME) / "submission"
         _copy(Path(f"/proc/self/fd/{source}"), folder)
@@ -156,7 +163,7 @@ class Sandbox:
         self._own(Path(HOME))
         if packages is not None:
             os.mkdir(PACKAGES)
-            _mount(f"/proc/self/fd/{packages}", PACKAGES, None, MS_BIND)
+            mount(f"/proc/self/fd/{packages}", PACKAGES, None, MS_BIND)
         self._start_init(hidden)
         return folder
 
@@ -173,7 +180,7 @@ class Sandbox:
     def _start_init(self, hidden: list[str]) -> None:
         """Make the namespaces that the programs live in, one further in than the judge's own."""
         self._outer = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        _libc("unshare", CLONE_NEWPID)
+        libc("unshare", CLONE_NEWPID)
         ready, told = os.pipe()
         self.init = os.fork()  # the first child is the namespace's init: all end with it
         if self.init == 0:
@@ -188,7 +195,7 @@ class Sandbox:
         if os.read(ready, 5) != b"ready":
             raise OSError("the inner namespace could not be made")
         self._inner = os.open(f"/proc/{self.init}/ns/pid", os.O_RDONLY)
-        _libc("setns", self._outer, CLONE_NEWPID)
+        libc("setns", self._outer, CLONE_NEWPID)
         user = (
             ["--reuid", self.uid, "--regid", self.uid, "--clear-groups"]
             if self.private_user
@@ -218,11 +225,11 @@ class Sandbox:
         """Start a process in the inner namespace; threads can only be started outside of it."""
         if not self.isolated:
             return subprocess.Popen(*args, **options)
-        _libc("setns", self._inner, CLONE_NEWPID)
+        libc("setns", self._inner, CLONE_NEWPID)
         try:
             return subprocess.Popen(*args, **options)
         finally:
-            _libc("setns", self._outer, CLONE_NEWPID)
+            libc("setns", self._outer, CLONE_NEWPID)
 
     def in_folder(self, cwd: Path) -> tuple[str, ...]:
         """Return the interpreter of a script that runs in this working directory."""
@@ -260,27 +267,15 @@ class Sandbox:
 
 def _become_init(hidden: list[str]) -> None:
     """In the first process of the inner namespace: see no process but those of the submission."""
-    _libc("unshare", CLONE_NEWNS)
+    libc("unshare", CLONE_NEWNS)
     prefix = os.open(sys.prefix, os.O_RDONLY)
-    _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV)
-    _mount(f"/proc/self/fd/{prefix}", PYTHON, None, MS_BIND | MS_REC)
-    _expose(Path(sys.base_prefix))
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV)
+    mount(f"/proc/self/fd/{prefix}", PYTHON, None, MS_BIND | MS_REC)
+    expose(Path(sys.base_prefix))
     for place in hidden:
-        if os.path.isdir(place) and not _below(Path(sys.base_prefix), place):
-            _mount("tmpfs", place, "tmpfs", MS_RDONLY, "size=4k")
+        if os.path.isdir(place) and not is_below(Path(sys.base_prefix), place):
+            mount("tmpfs", place, "tmpfs", MS_RDONLY, "size=4k")
     os.chdir("/")
-
-
-def _expose(path: Path) -> None:
-    """Make a folder reachable for every user, with nothing else of a private folder above it."""
-    private = [
-        parent for parent in reversed((path, *path.parents)) if not parent.stat().st_mode & 1
-    ]
-    if private:
-        fd = os.open(path, os.O_RDONLY)
-        _mount("tmpfs", str(private[0]), "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=755")
-        path.mkdir(parents=True, exist_ok=True)
-        _mount(f"/proc/self/fd/{fd}", str(path), None, MS_BIND | MS_REC)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -297,39 +292,3 @@ def _copy(source: Path, target: Path) -> None:
 
     with contextlib.suppress(shutil.Error):  # a name that cannot be read stays behind too
         shutil.copytree(source, target, ignore=NOT_COPIED, copy_function=copy, symlinks=True)
-
-
-def _loopback_up() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
-
-
-def _read_only() -> None:
-    """Make every mount read-only but those that are private."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        place = fields[4].encode().decode("unicode_escape")
-        if place in WRITABLE or place == "/proc" or place.startswith("/proc/"):
-            continue
-        flags = sum(KEPT_FLAGS.get(option, 0) for option in fields[5].split(","))
-        with contextlib.suppress(OSError) if place != "/" else contextlib.nullcontext():
-            _mount(None, place, None, MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
-
-
-def _below(path: Path, *places: str) -> bool:
-    return any(path.resolve().is_relative_to(os.path.realpath(place)) for place in places)
-
-
-def _mount(source, target: str, kind, flags: int, data: str | None = None) -> None:
-    encoded = [
-        value.encode() if isinstance(value, str) else value for value in (source, target, kind)
-    ]
-    _libc("mount", *encoded, ctypes.c_ulong(flags), data.encode() if data else None)
-
-
-def _libc(name: str, *args) -> None:
-    """Call a function of the C library; raise OSError if it fails."""
-    call: Callable = getattr(ctypes.CDLL(None, use_errno=True), name)
-    if call(*args) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"{name} {args}: {os.strerror(error)}")

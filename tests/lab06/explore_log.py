@@ -26,10 +26,7 @@ raft = load(ROOT / "lab06_raft/raft.py")
 protocol = load(ROOT / "lab06_raft/protocol.py")
 
 TIMER, COMMAND = "timer", "command"
-METHODS = {
-    "RequestVoteRequest": "request_vote",
-    "AppendEntriesRequest": "append_entries",
-}
+METHODS = {"RequestVoteRequest": "request_vote", "AppendEntriesRequest": "append_entries"}
 
 
 def timeout() -> float:

@@ -1,20 +1,16 @@
-"""Rings in virtual time, as many seeds as one likes; see the package."""
+"""Rings in virtual time, in which whatever can go wrong does: play any number of seeds."""
 
-import argparse
 import sys
 import time
 
 from tests.sim_chord.scenarios import SCENARIOS, run
+from tests.support import seeds
 
-DESCRIPTION = "Play rings in virtual time, in which whatever can go wrong does."
 
-
-def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="sim_chord", description=DESCRIPTION)
-    parser.add_argument("seeds", type=int, help="how many of each scenario")
-    parser.add_argument("--first", type=int, default=0, help="the first one (default 0)")
+def main() -> int:
+    parser = seeds.parser("sim_chord", __doc__, " of each scenario")
     parser.add_argument("--only", metavar="WORD", default="", help="scenarios with it in the name")
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     start = time.perf_counter()
     names = [name for name in SCENARIOS if args.only in name]
     runs, failures, beyond = run(names, range(args.first, args.first + args.seeds))

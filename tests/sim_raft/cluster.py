@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.sim_raft.disk import write
+from tests.sim_raft.faults import Faults
 from tests.sim_raft.properties import History, Properties, Violation, state
 from tests.support.harness import ROOT, load
 from tests.support.simnet import Network, Simulation
@@ -42,20 +43,21 @@ class Cluster:
         self.amnesia = amnesia
         self.server_class = server_class
         self.limits = replica.Limits(
-            batch_entries=self._pick(1, 1, 100),
-            batch_size=self._pick(1, 4, 1000),
-            waiting_entries=self._pick(3, 100),
-            snapshot_after=10**9 if amnesia else self._pick(1, 3, 10, 100),
+            batch_entries=self.pick(1, 1, 100),
+            batch_size=self.pick(1, 4, 1000),
+            waiting_entries=self.pick(3, 100),
+            snapshot_after=10**9 if amnesia else self.pick(1, 3, 10, 100),
         )
         self.net = Network(
             self.sim,
-            loss=self._pick(0, 0, 0.2),
-            duplicate=self._pick(0, 0.3),
-            delay=(0.001, self._pick(0.002, 0.03, 0.4)),
+            loss=self.pick(0, 0, 0.2),
+            duplicate=self.pick(0, 0.3),
+            delay=(0.001, self.pick(0.002, 0.03, 0.4)),
         )
-        self.sync = self._pick(0, 0, 0.01, 0.1)  # s that a save takes at most
-        self.members = range(self._pick(3, 3, 5))
-        self.short_lived = self._pick(0, 0.8)  # probability of a new leader to crash at once
+        self.sync = self.pick(0, 0, 0.01, 0.1)  # s that a save takes at most
+        self.members = range(self.pick(3, 3, 5))
+        self.short_lived = self.pick(0, 0.8)  # probability of a new leader to crash at once
+        self.faults = Faults(self)
         self.properties = Properties()
         self.disks = {member: raft.Saved() for member in self.members}
         self.servers: dict = {}
@@ -69,7 +71,7 @@ class Cluster:
         for member in self.members:
             self.start(member)
 
-    def _pick(self, *options):
+    def pick(self, *options):
         return self.random.choice(options)
 
     # A server's life, as server.py lives it
@@ -85,8 +87,8 @@ class Cluster:
         self.servers[member] = server
         self.histories[server] = History(server)
         self.waiting[server] = []
-        self.net.attach(member, lambda source, message: self._receive(member, source, message))
-        self._wake(server)
+        self.net.attach(member, lambda source, message: self.receive(member, source, message))
+        self.wake(server)
 
     def crash(self, member: int) -> None:
         self.net.detach(member)
@@ -154,7 +156,7 @@ class Cluster:
         for place, entry in self.waiting[server]:
             if server.replica.outcome(place):
                 self.acknowledged[place.index] = entry
-                other = self.servers.get(self._pick(*self.members))
+                other = self.servers.get(self.pick(*self.members))
                 if other and other is not server and other.node_id not in self.held:
                     learn = lambda it=other, at=place: self._learn(it, at)  # noqa: E731
                     self.sim.after(0.001, learn)  # as the follower that forwarded it
@@ -168,7 +170,7 @@ class Cluster:
         if self.servers.get(server.node_id) is server and server.node_id not in self.held:
             self.step(server, lambda: server.learn_commit(place))
 
-    def _wake(self, server) -> None:
+    def wake(self, server) -> None:
         """Look at the timer every so often; a stopped server does not."""
         if self.servers.get(server.node_id) is not server:
             return
@@ -179,9 +181,9 @@ class Cluster:
         if now >= server.deadline:
             self.step(server, lambda: server.tick(now))
         next_look = min(max(server.deadline, now + 0.001), now + raft.HEARTBEAT_INTERVAL)
-        self.sim.at(next_look, lambda: self._wake(server))
+        self.sim.at(next_look, lambda: self.wake(server))
 
-    def _receive(self, member: int, source: int, message) -> None:
+    def receive(self, member: int, source: int, message) -> None:
         if member in self.held:
             self.held[member].append((source, message))
             return
@@ -195,17 +197,23 @@ class Cluster:
             take = getattr(server, METHODS[type(call.request)] + "_reply")
             self.step(server, lambda: take(call, reply, now))
 
+    def _elected(self, server) -> None:
+        """The paper's Figure 8 needs leaders that crash before all have heard of them."""
+        if self.random.random() < self.short_lived:
+            delay = self.random.uniform(0, self.pick(1, 8) * self.net.delay[1])
+            self.sim.after(delay, lambda: self.faults.crash_or_restart(server.node_id))
+
     # Clients
 
     def write(self) -> None:
         """Give a command to a server that thinks it leads; some clients retry, some much later."""
-        if leaders := self._leaders():
-            leader = self._pick(*leaders)
+        if leaders := self.leaders():
+            leader = self.pick(*leaders)
             self.written += 1
-            client_id = self._pick(0, 1, 2)
-            sequence = self.written - self._pick(0, 0, 1, 5) if client_id else 0
+            client_id = self.pick(0, 1, 2)
+            sequence = self.written - self.pick(0, 0, 1, 5) if client_id else 0
             command = protocol.Command(
-                self._pick("a", "b"), str(self.written), client_id, max(sequence, 0)
+                self.pick("a", "b"), str(self.written), client_id, max(sequence, 0)
             )
             if place := leader.leadership.propose(command):
                 self.waiting[leader].append((place, protocol.Entry(place.term, *command)))
@@ -214,8 +222,8 @@ class Cluster:
 
     def read(self) -> None:
         """Read on a server that thinks it leads: all acknowledged before must then be seen."""
-        if leaders := self._leaders():
-            leader = self._pick(*leaders)
+        if leaders := self.leaders():
+            leader = self.pick(*leaders)
             read = self.step(leader, lambda: leader.start_read(self.sim.now))
             self._await_read(leader, read, max(self.acknowledged, default=0), tries=20)
 
@@ -227,87 +235,23 @@ class Cluster:
             again = lambda: self._await_read(leader, read, acknowledged, tries - 1)  # noqa: E731
             self.sim.after(0.01, again)
 
-    def _leaders(self) -> list:
+    def leaders(self) -> list:
         leads = raft.Role.LEADER
         return [s for s in self.servers.values() if s.role is leads and s.node_id not in self.held]
-
-    # Faults
-
-    def fault(self) -> None:
-        """Let one thing go wrong, or right again."""
-        member = self._pick(*self.members)
-        if (leaders := self._leaders()) and self.random.random() < 0.5:
-            member = self._pick(*leaders).node_id
-        faults = [self._crash_or_restart] * 3 + [self._stop, self._suspend, self._part, self._cut]
-        self._pick(*faults)(member)
-
-    def _elected(self, server) -> None:
-        """The paper's Figure 8 needs leaders that crash before all have heard of them."""
-        if self.random.random() < self.short_lived:
-            delay = self.random.uniform(0, self._pick(1, 8) * self.net.delay[1])
-            self.sim.after(delay, lambda: self._crash_or_restart(server.node_id))
-
-    def _crash_or_restart(self, member: int) -> None:
-        if member in self.servers:
-            self.crash(member)
-            self.sim.after(self.random.uniform(0, 0.5), lambda: self._restart(member))
-
-    def _restart(self, member: int) -> None:
-        if member not in self.servers:
-            self.start(member)
-
-    def _stop(self, member: int) -> None:
-        """SIGSTOP and, later, SIGCONT: what has come meanwhile is then read."""
-        if member in self.servers and member not in self.held:
-            self.held[member] = []
-            self.sim.after(self.random.uniform(0, 1), lambda: self._continue(member))
-
-    def _continue(self, member: int) -> None:
-        for source, message in self._go_on(member):
-            self._receive(member, source, message)
-
-    def _suspend(self, member: int) -> None:
-        """The lab's Suspend: what comes meanwhile is lost, and the timer starts again after."""
-        if member in self.servers and member not in self.held:
-            self.held[member] = []
-            self.sim.after(self.random.uniform(0, 1), lambda: self._awake(member))
-
-    def _awake(self, member: int) -> None:
-        if member in self.held:
-            self._go_on(member)
-            self.servers[member].restart_timer(self.sim.now)
-
-    def _go_on(self, member: int) -> list:
-        """Watch the timer again; return what has waited meanwhile."""
-        if member in self.asleep:
-            self.asleep.remove(member)
-            server = self.servers[member]
-            self.sim.after(0.001, lambda: self._wake(server))
-        return self.held.pop(member, [])
-
-    def _part(self, member: int) -> None:
-        size = self.random.randrange(1, len(self.members))
-        group = set(self.random.sample(self.members, size))
-        self.net.partition(group, set(self.members) - group)
-        self.sim.after(self.random.uniform(0, 1), self.net.heal)
-
-    def _cut(self, member: int) -> None:
-        self.net.cut(member, self._pick(*self.members))  # one way only
-        self.sim.after(self.random.uniform(0, 1), self.net.heal)
 
     # The whole run
 
     def run(self) -> None:
         """Raise Violation if a property fails, or if in the end the cluster does not recover."""
-        self._again(self.fault, self._pick(0.15, 0.3, 0.6, 1.2))
+        self._again(self.faults.begin_one, self.pick(0.15, 0.3, 0.6, 1.2))
         self._again(self.write, 0.04)
         self._again(self.read, 0.2)
         self.sim.run(FAULTY)
         self.net.calm()
         self.short_lived = 0
         for member in self.members:
-            self._restart(member)
-            self._continue(member)
+            self.faults.restart(member)
+            self.faults.resume(member)
         if not self.sim.run_until(self._agreed, FAULTY + CALM):
             raise Violation("Liveness: no leader, or no agreement, after the faults have ended")
         if self.amnesia:
@@ -330,7 +274,7 @@ class Cluster:
         """One leader that all follow, all logs alike, all committed and applied."""
         servers = list(self.servers.values())
         first = servers[0]
-        return len(self._leaders()) == 1 and all(
+        return len(self.leaders()) == 1 and all(
             server.current_term == first.current_term
             and server.commit_index == first.log.last_index
             and server.log.last_index == first.log.last_index
