@@ -1,9 +1,9 @@
 """Command line, standard files and signals of every script; the standard library only.
 
-This file stands in all lab folders alike, so that each folder runs alone; a test keeps the copies
-identical. A script calls start() before its other imports: they take long, and Ctrl-C would be a
-traceback. So what takes more than a moment is imported here where it is used, and of the signals
-only what the interpreter has built in. Importing this file changes nothing.
+Every lab folder has a copy of this file, so that each folder runs alone; a test keeps the copies
+identical. A script calls start() before its other imports: they take long, and Ctrl-C during them
+would print a traceback. For the same reason slow modules are imported inside functions here, and
+the signal functions come from the built-in module _signal. Importing this file has no effect.
 """
 
 from __future__ import annotations  # an older Python gets as far as start()
@@ -12,8 +12,8 @@ import _signal as signal
 import os
 import sys
 
-LONGEST_LOG_LINE = 1000  # characters: a pipe that has any room has as much
-_log_lock = None  # of the threads that log, once --verbose was given
+LONGEST_LOG_LINE = 1000  # characters of up to 4 bytes: a pipe that is writable has 4096 bytes free
+_log_lock = None  # a Lock if --verbose was given
 
 TYPE_CHECKING = False  # typing itself takes long
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def explain(kind: type, error: BaseException, traceback) -> None:
 
 
 def parser(description: str, example: str):
-    """Return an ArgumentParser with one-line errors and an example: the script's arguments."""
+    """Return an ArgumentParser with one-line errors; `example` is an example of the arguments."""
     import argparse
 
     made = argparse.ArgumentParser(
@@ -79,7 +79,7 @@ def parser(description: str, example: str):
     return made
 
 
-def refuse(expected: str, text: str):
+def wrong_argument(expected: str, text: str):
     """Return the exception that tells argparse what an argument has to be."""
     import argparse
 
@@ -93,7 +93,7 @@ def number(lowest: int, highest: int, what: str = "a number") -> Callable[[str],
         digits = text.isascii() and text.isdigit() and len(text) <= len(str(highest))
         if digits and lowest <= int(text) <= highest:
             return int(text)
-        raise refuse(f"{what} from {lowest} to {highest}", text)
+        raise wrong_argument(f"{what} from {lowest} to {highest}", text)
 
     return parse
 
@@ -107,7 +107,7 @@ def parse_host(text: str) -> str:
 
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
-        raise refuse("a host such as 127.0.0.1, localhost or ::1", text)
+        raise wrong_argument("a host such as 127.0.0.1, localhost or ::1", text)
     return host
 
 
@@ -115,7 +115,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """Split "host:port" ("[::1]:port" for IPv6); raise ArgumentTypeError if it is not that."""
     host, _, port = text.rpartition(":")
     if not host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
-        raise refuse("host:port, such as 127.0.0.1:5000 or [::1]:5000", text)
+        raise wrong_argument("host:port, such as 127.0.0.1:5000 or [::1]:5000", text)
     return parse_host(host), parse_port(port)
 
 
@@ -128,7 +128,7 @@ def join_address(host: str, port: int) -> str:
 
 
 def allow_open_files(count: int) -> None:
-    """Ask for so many file descriptors, where a process gets fewer (macOS: 256)."""
+    """Raise the limit of open files to `count`, or to the hard limit if that is lower."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -155,7 +155,7 @@ def report_ready(line: str) -> None:
     try:
         _write(line, "stdout")
     except OSError as error:
-        if status := unwritten(error):
+        if status := report_unwritten(error):
             os._exit(status)
 
 
@@ -192,7 +192,7 @@ def start_log(verbose: bool) -> None:
 def log(text: str, *values) -> None:
     """Write a line with the time to stderr, if --verbose was given; drop it if it had to wait.
 
-    The values are put into the text only then; those that can be called are called.
+    The text is formatted only if it is written; values that are callable are called first.
     """
     if not _log_lock:
         return
@@ -206,12 +206,15 @@ def log(text: str, *values) -> None:
 
 
 def cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> str:
-    """Return one line about an address that cannot be had. UnicodeError: of a host name."""
+    """Return one line that says why an address cannot be bound; UnicodeError: a bad host name."""
     import errno
+    import socket
 
     code = getattr(error, "errno", None)
-    # A package's own text may say more than the system's; a resolver has codes of its own.
-    reason = os.strerror(code) if code in errno.errorcode else getattr(error, "strerror", error)
+    reason = getattr(error, "strerror", error)
+    # The system's text is short, and the same for all packages. A resolver has codes of its own.
+    if code in errno.errorcode and not isinstance(error, socket.gaierror):
+        reason = os.strerror(code)
     hint = " (stop what listens there, or choose another)" if code == errno.EADDRINUSE else ""
     return f"cannot listen on {join_address(host, port)}: {reason or error}{hint}"
 
@@ -227,7 +230,7 @@ def printable(text: str) -> str:
 
 
 def output() -> AbstractContextManager:
-    """Write results in it; they are dropped without a reader, a full disk is a line and exit 1."""
+    """A context for writing results: dropped without a reader; a full disk ends it with exit 1."""
     import contextlib
 
     return contextlib.contextmanager(_output)()
@@ -239,17 +242,17 @@ def _output() -> Iterator[None]:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered goes there
-        if status := unwritten(error):
+        if status := report_unwritten(error):
             sys.exit(status)
 
 
 def show(line: str) -> None:
-    """Write a line to stdout, see output()."""
+    """Write a line to stdout and wait for its reader, unlike say(); see output()."""
     with output():
         print(line)
 
 
-def unwritten(error: OSError) -> int:
+def report_unwritten(error: OSError) -> int:
     """Say why output cannot be written; return the exit status: 0 if only its reader has gone."""
     if isinstance(error, BrokenPipeError):
         return 0
@@ -271,9 +274,9 @@ def on_signal(act: Callable[[], object]) -> None:
 
 
 def end_on_signal(*last_words: str, tidy: Callable[[], object] = bool) -> None:
-    """From here on a stop signal ends this process with 0, whatever it is at.
+    """From here on a stop signal ends this process at once, with exit status 0.
 
-    For processes that keep nothing: no one of their threads is asked. `tidy` comes first.
+    Only for processes without state to save: no thread is waited for. `tidy` is called first.
     """
 
     def end() -> None:
@@ -288,7 +291,7 @@ def end_on_signal(*last_words: str, tidy: Callable[[], object] = bool) -> None:
 
 
 def interruptible(reason: str) -> AbstractContextManager:
-    """Do in it what a stop signal ends, at once, with a line on stderr and exit status 130."""
+    """A context in which a stop signal ends the process at once: `reason` on stderr, exit 130."""
     import contextlib
 
     return contextlib.contextmanager(_interruptible)(reason)
@@ -297,10 +300,12 @@ def interruptible(reason: str) -> AbstractContextManager:
 def _interruptible(reason: str) -> Iterator[None]:
     import threading
 
-    undecided = threading.Lock()  # it is too late for a signal once the block holds it for good
+    ending = threading.Lock()  # the first to hold it ends the context: a signal, or its last line
 
     def end() -> None:
-        with undecided:
+        with ending:
+            if sys.stderr.isatty():
+                say("", "stderr")  # a progress line may be there, and "^C"
             complain(reason)
             os._exit(130)
 
@@ -310,4 +315,4 @@ def _interruptible(reason: str) -> Iterator[None]:
     try:
         yield
     finally:
-        undecided.acquire()
+        ending.acquire()

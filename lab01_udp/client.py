@@ -30,7 +30,7 @@ SILENCE = 0.05  # s without a datagram, after which the time until the next retr
 PROGRESS_EVERY = 0.2  # s
 ACK_SIZE = 4096  # bytes: more than any ack has
 READ_AHEAD = 64 << 10  # bytes read from the file at a time
-TRUSTED_SIZE = 4096  # bytes: /proc says 0 of its files, sysfs 4096, whatever they contain
+TRUSTED_SIZE = 4096  # bytes: a smaller st_size may be wrong; /proc reports 0, sysfs 4096
 MAX_UNSIZED = 64 << 20  # bytes of such a file
 
 
@@ -97,18 +97,21 @@ class Wire:
         """Send a datagram, perhaps in vain."""
         try:
             self._sock.send(message)
-        except OSError as error:  # a report on an earlier datagram takes the place of a send
+        except OSError as error:  # of an earlier datagram perhaps: this one was not sent
             self.trouble = error.strerror
             self._connect()  # there may have been no route before
             with contextlib.suppress(OSError):
                 self._sock.send(message)
 
-    def receive(self, patience: Callable[[float], float]) -> bytes:
-        """Return the next datagram, or b"" if none has come for `patience(now)` seconds."""
+    def receive(self, timeout: Callable[[float], float]) -> bytes:
+        """Return a datagram; or b"" when one is there, the network complains, or time is up.
+
+        The caller then calls again. `timeout(now)` returns the seconds until its time is up.
+        """
         try:
             datagram = self._sock.recv(ACK_SIZE)
         except BlockingIOError:
-            select.select([self._sock], [], [], patience(time.monotonic()))
+            select.select([self._sock], [], [], timeout(time.monotonic()))
             return b""
         except OSError as error:
             self.trouble = error.strerror
@@ -138,7 +141,7 @@ def upload(wire: Wire, sender: Sender, file: BinaryIO, progress: Progress) -> No
 
 def await_ack(wire: Wire, sender: Sender) -> None:
     """Return when the awaited ack has come, having sent the message again as often as needed."""
-    while not sender.receive(wire.receive(sender.patience)):
+    while not sender.receive(wire.receive(sender.timeout)):
         try:
             again = sender.tick(time.monotonic())
         except TransferFailed as failure:

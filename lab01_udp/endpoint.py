@@ -1,9 +1,9 @@
-"""The server's UDP socket: it answers from the address that was asked, and knows the paths' sizes.
+"""The server's UDP socket: it answers from a request's destination address, and knows path MTUs.
 
-A host may have several addresses. A client takes an ack only from the one that it has asked
+A host may have several addresses. A client takes an ack only from the one to which it has sent
 (RFC 1122 §4.1.3.5), but a socket on a wildcard address would answer from whichever the route back
-prefers. So there the system hands over the asked address with each datagram and takes it back with
-the answer, both as a struct in_pktinfo or in6_pktinfo (ip(7), ipv6(7)).
+prefers. So there the system hands over the destination address with each datagram and takes it back
+with the answer, both as a struct in_pktinfo or in6_pktinfo (ip(7), ipv6(7)).
 """
 
 import socket
@@ -23,9 +23,9 @@ class Family(NamedTuple):
     level: int  # of the socket options
     path_mtu: int  # option, <linux/in.h> and <linux/in6.h>: of a connected socket
     headers: int  # bytes of an IP and a UDP header
-    want_pktinfo: int  # option: receive the asked address
+    want_pktinfo: int  # option: receive the destination address
     pktinfo: int  # the type of the message that it comes in
-    asked: slice  # where it stands in there; all else is 0 in an answer, and up to the system
+    destination: slice  # its place there; all other bytes of an answer are 0: the system decides
 
 
 IP_PKTINFO = 8 if sys.platform == "linux" else 26  # <linux/in.h>, <netinet/in.h>
@@ -67,7 +67,7 @@ class Endpoint:
         self.port: int = self._sock.getsockname()[1]
 
     def receive(self, size: int) -> tuple[bytes, tuple, bytes]:
-        """Return (datagram, client's address, what `send` needs to answer from the asked address).
+        """Return (datagram, client's address, what `send` needs to answer from the right address).
 
         The datagram is cut off at `size` bytes. Raise BlockingIOError if none came.
         """
@@ -78,13 +78,13 @@ class Endpoint:
         datagram, control, _, client = self._sock.recvmsg(size, space)
         pktinfo = control[0][2] if control else b""
         answer = bytearray(len(pktinfo))
-        answer[self._family.asked] = pktinfo[self._family.asked]
+        answer[self._family.destination] = pktinfo[self._family.destination]
         return datagram, client, answer
 
-    def send(self, datagram: bytes, client: tuple, asked: bytes) -> None:
+    def send(self, datagram: bytes, client: tuple, pktinfo: bytes) -> None:
         """Answer a client; raise OSError if that cannot be done."""
-        if asked:
-            control = [(self._family.level, self._family.pktinfo, asked)]
+        if pktinfo:
+            control = [(self._family.level, self._family.pktinfo, pktinfo)]
             self._sock.sendmsg([datagram], control, 0, client)
         else:
             self._sock.sendto(datagram, client)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 TEMPORARY = ".upload-"  # prefix of an unfinished file's name
 WRITE_BUFFER = 32 << 10  # bytes: what is larger goes straight through it
 WRITE_BACK_EVERY = 1 << 20  # bytes: so that the disk works while the server receives
-FIRST_SYNC = 2 << 20  # bytes
-LEAST_SYNC, MOST_SYNC = 128 << 10, 32 << 20  # bytes
-SYNC_TIME = 0.2  # s for which a sync may keep the clients waiting: all of them wait, up to 3 s
+FIRST_LIMIT = 2 << 20  # bytes that may be unsynced, until the disk is known
+MIN_LIMIT, MAX_LIMIT = 128 << 10, 32 << 20  # bytes
+SYNC_TIME = 0.2  # s that the syncs of all uploads may take together: a client gives up after 3 s
 
 Saved = Callable[[str, int], None]  # is told the name and the bytes of each file that is there
 
@@ -30,19 +30,19 @@ class Pace:
 
     def __init__(self):
         self.uploads = 0  # open ones
-        self._limit = FIRST_SYNC  # bytes, of all uploads together
+        self._limit = FIRST_LIMIT  # bytes, of all uploads together
 
     @property
     def sync_every(self) -> int:
         """The bytes after which an upload is to be synced."""
-        return max(LEAST_SYNC, self._limit // self.uploads)
+        return max(MIN_LIMIT, self._limit // self.uploads)
 
     def learn(self, taken: float) -> None:
         """Adapt to a sync that took so many seconds: each of the other uploads may need one too."""
         if taken * self.uploads > SYNC_TIME:
-            self._limit = max(LEAST_SYNC, self._limit // 2)
+            self._limit = max(MIN_LIMIT, self._limit // 2)
         elif taken * self.uploads < SYNC_TIME / 2:
-            self._limit = min(MOST_SYNC, self._limit * 2)
+            self._limit = min(MAX_LIMIT, self._limit * 2)
 
 
 class FileUpload:
@@ -69,14 +69,15 @@ class FileUpload:
             self._write_back()
 
     def _write_back(self) -> None:
-        """Have the disk take what is written: in its own time, or now if that is much."""
+        """Start to write to disk what is not there yet; wait for it if that is too much."""
         if self._size - self._synced >= self._pace.sync_every:
             begun = time.monotonic()
             self._sync()
             self._pace.learn(time.monotonic() - begun)
         elif hasattr(os, "posix_fadvise"):  # not on macOS
-            unwanted = self._synced, self._size - self._synced, os.POSIX_FADV_DONTNEED
-            os.posix_fadvise(self._file.fileno(), *unwanted)
+            # Linux then begins to write these bytes to disk, and does not wait for that.
+            unsynced = self._synced, self._size - self._synced, os.POSIX_FADV_DONTNEED
+            os.posix_fadvise(self._file.fileno(), *unsynced)
         self._plan_write_back()
 
     def _plan_write_back(self) -> None:

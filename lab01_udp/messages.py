@@ -39,7 +39,7 @@ class Start:
 
 
 def decode_start(datagram: bytes) -> Start:
-    """Return the start message in `datagram`; raise Refused if it is not a proper one."""
+    """Return the start message in `datagram`; raise Refused if it is malformed."""
     delimiter = next((d for d in DELIMITERS if datagram.startswith(b"s" + d)), None)
     if delimiter is None:
         raise Refused("neither a start nor a data message")
@@ -61,7 +61,7 @@ def encode_data(seqno: int, data: bytes) -> bytes:
 
 
 def decode_data(datagram: bytes, delimiter: bytes) -> tuple[int, memoryview]:
-    """Return (seqno, data, not copied) of a data message; raise Refused if it is malformed."""
+    """Return (seqno, a view of the data) of a data message; raise Refused if it is malformed."""
     begin = 1 + len(delimiter)
     end = datagram.find(delimiter, begin)
     if end < 0 or datagram[1:begin] != delimiter:
@@ -79,7 +79,7 @@ def encode_ack(
 
 
 def decode_ack(datagram: bytes) -> tuple[int, int | None]:
-    """Return (next_seqno, buf_size or None) of an ack; raise Refused if it is not a proper one."""
+    """Return (next_seqno, buf_size or None) of an ack; raise Refused if it is malformed."""
     found = ACK.fullmatch(datagram)
     if not found:
         raise Refused("not an ack")

@@ -28,29 +28,29 @@ TICK = 0.1  # s: how late a session may be found to have expired
 class ListeningClock:
     """Tells for how many seconds the server has listened.
 
-    While it waits for a slow disk, or is suspended, it hears no client, and they are not to blame.
-    So the time between two looks counts as one TICK at most.
+    While it waits for a slow disk, or is suspended, it receives nothing, and no session may expire
+    for that. So the time between two calls of now() counts as one TICK at most.
     """
 
     def __init__(self):
-        self.listened = 0.0  # s, at the last look
-        self._looked_at = time.monotonic()
+        self.listened = 0.0  # s, at the last call of now()
+        self._called_at = time.monotonic()
 
     def now(self) -> float:
         now = time.monotonic()
-        self.listened += min(now - self._looked_at, TICK)
-        self._looked_at = now
+        self.listened += min(now - self._called_at, TICK)
+        self._called_at = now
         return self.listened
 
 
 def serve(endpoint: Endpoint, receiver: Receiver, stopped: Callable[[], bool]) -> None:
     """Answer datagrams until the server is to stop."""
     clock = ListeningClock()
-    expired_at = 0.0  # when that was last looked into
+    expired_at = 0.0  # `listened` at the last call of expire()
     while not stopped():
         try:
-            datagram, client, asked = endpoint.receive(receiver.largest + 1)
-            endpoint.send(receiver.receive(datagram, client, clock.now()), client, asked)
+            datagram, client, pktinfo = endpoint.receive(receiver.largest + 1)
+            endpoint.send(receiver.receive(datagram, client, clock.now()), client, pktinfo)
         except BlockingIOError:
             clock.now()  # nothing came for TICK seconds
         except Refused as reason:
@@ -77,7 +77,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--buf-size",
         type=cli.number(1, MAX_DATAGRAM, "a number of bytes"),
-        help="bytes of a datagram (default: as many as the way to the client carries unfragmented)",
+        help="bytes of a datagram (default: what the path to the client carries unfragmented)",
     )
     cli.add_verbose(parser, "each upload that begins or is saved")
     return parser.parse_args(argv)

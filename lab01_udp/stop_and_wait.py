@@ -11,13 +11,13 @@ duplicates, delays and reorders datagrams:
    every other one of the session with the number it still awaits.
 3. The server sends the last ack only when the file is safe: acknowledged means saved.
 
-`Sender` is one upload as the client sees it, `Receiver` all of the server's sessions; what they say
-to each other is in messages.py. Time is an argument, `now`, in seconds of any monotonic clock.
+`Sender` is the client's side of one session, `Receiver` the server's side of all; what they say to
+each other is in messages.py. Time is an argument, `now`, in seconds of any monotonic clock.
 """
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from messages import (
     MAX_DATAGRAM,
@@ -47,7 +47,7 @@ class TransferFailed(Exception):
 
 
 class Sender:
-    """One upload.
+    """The client's side of one session.
 
     `start`, then `data` for each piece of at most `room` bytes until `finished`; after each of the
     two, `receive` every datagram until one is the awaited ack, and `tick` in between.
@@ -61,7 +61,7 @@ class Sender:
         self.buf_size: int | None = None  # bytes, once the server has named it
         self.retransmissions = 0
         self._message = b""
-        self._data_ack: bytes | None = None  # for the data message in flight, as we write it
+        self._data_ack: bytes | None = None  # of the data message in flight, in our spelling
         self._in_flight = 0  # bytes of the file in the message in flight
         self._retries = 0
         self._deadline = 0.0
@@ -109,7 +109,7 @@ class Sender:
         return True
 
     def _accept(self, datagram: bytes) -> bool:
-        """Take an ack to start, or one to data that is written in another way than ours."""
+        """Take the ack of a start message, or of data in another spelling than ours, as "a|2"."""
         try:
             next_seqno, buf_size = decode_ack(datagram)
         except Refused:
@@ -131,8 +131,8 @@ class Sender:
         if self._payload < 1 and not self.finished:
             raise TransferFailed(f"the server's buf_size of {self.buf_size} is too small for data")
 
-    def patience(self, now: float) -> float:
-        """Return for how many seconds there is nothing to do but wait."""
+    def timeout(self, now: float) -> float:
+        """Return the seconds until the message in flight is due to be sent again."""
         return max(0.0, self._deadline - now)
 
     def tick(self, now: float) -> bytes | None:
@@ -164,6 +164,8 @@ class Upload(Protocol):
 
 @dataclass
 class Session:
+    """What the server knows of one upload."""
+
     start: Start
     buf_size: int  # bytes in a datagram
     upload: Upload
@@ -179,7 +181,7 @@ class Receiver:
     Args:
         create: makes the Upload for a file name and size, or raises OSError.
         buf_size: the largest datagram, in bytes, that the client at an address should send; raises
-            OSError if there is no way to it.
+            OSError if there is no route to it.
     """
 
     def __init__(
@@ -221,7 +223,7 @@ class Receiver:
         return session
 
     def _make_room(self, now: float) -> None:
-        """Let the longest silent session go if there are too many; an honest client speaks."""
+        """If there are too many, abandon the longest silent session, or raise Refused."""
         if len(self.sessions) < MAX_SESSIONS:
             return
         address = min(self.sessions, key=lambda address: self.sessions[address].heard_at)
@@ -261,7 +263,8 @@ class Receiver:
             self._give_up(session, address, error)
         session.finished = True
 
-    def _give_up(self, session: Session, address: Hashable, error: OSError) -> None:
+    def _give_up(self, session: Session, address: Hashable, error: OSError) -> NoReturn:
+        """Abandon the session and raise Refused: the disk does not take its file."""
         self.abandon(address)
         raise Refused(f"{session.start.filename}: {error.strerror or error}") from error
 

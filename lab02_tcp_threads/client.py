@@ -69,7 +69,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def parse_integer(text: str) -> int:
     """Return an integer of up to MAX_DIGITS digits; raise ArgumentTypeError if it is none."""
     if not re.fullmatch(rf"[+-]?[0-9]{{1,{MAX_DIGITS}}}", text):
-        raise cli.refuse(f"an integer of up to {MAX_DIGITS} digits", text)
+        raise cli.wrong_argument(f"an integer of up to {MAX_DIGITS} digits", text)
     return int(text)
 
 

@@ -26,13 +26,13 @@ class Connection:
     """One client: its socket, what it has sent and what it is still owed."""
 
     def __init__(self, fd: int, address: tuple):
-        # With the family given, the socket object asks the system nothing; all else works for IPv6.
+        # A given family saves the system calls that find it; an IPv6 socket works all the same.
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
         self.sock.setblocking(False)
         self.address = address
         self.output = b""
         self.tokens: deque[bytes] = deque()  # not yet answered
-        self.partial = b""  # the beginning of a token, or all of it
+        self.partial = b""  # a token that has not ended yet
         self.delimited = False  # it has sent white space: then nothing else ends a token
         self.ended = False  # no more is read from it
         self.events = EVENT_READ  # what its worker waits for
@@ -49,7 +49,7 @@ class Connection:
             self.end_token()
 
     def end_token(self) -> None:
-        """Take what has come so far for the whole token."""
+        """Treat the partial token as complete."""
         if self.partial:
             self.tokens.append(self.partial)
             self.partial = b""

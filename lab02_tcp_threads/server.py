@@ -41,8 +41,8 @@ MAX_OPEN_FILES = 10_000  # one for each client
 BACKLOG = 1024  # connections that the system may hold until they are accepted
 QUIET = 0.05  # s of silence that end a number, for clients that send no white space
 ACCEPT_PAUSE = 0.05  # s to wait for a file descriptor when there is none left
-# With them the system ends a connection 30 s after the client's machine has vanished: an idle one
-# after three probes without an answer, one that waits for an acknowledgement by its own timeout.
+# With these options the system ends a connection 30 s after the client's machine has vanished: an
+# idle one after three probes without an answer, one with unacknowledged data by TCP_USER_TIMEOUT.
 KEEPALIVE = {
     "TCP_KEEPIDLE": 15,  # s
     "TCP_KEEPALIVE": 15,  # s: its name on macOS
@@ -59,7 +59,7 @@ class Worker(Thread):
     def __init__(self, queue, slow_lane: SlowLane):
         super().__init__()
         self.queue = queue
-        self.reader = queue._reader  # its pipe's end; concurrent.futures waits for it in this way
+        self.reader = queue._reader  # its pipe, for the selector; concurrent.futures does the same
         self.slow_lane = slow_lane
         self.stopping = False
         self.selector = selectors.DefaultSelector()
@@ -69,10 +69,12 @@ class Worker(Thread):
     def run(self) -> None:
         watched = self.selector.get_map()
         while not self.stopping:
-            if len(watched) == 1:  # only the queue: of those that wait for it alone, one wakes
+            if (
+                len(watched) == 1
+            ):  # the queue alone: in get() a new element wakes one worker, not all
                 self.begin(self.queue.get())
                 continue
-            for key, events in self.selector.select(self.patience()):
+            for key, events in self.selector.select(self.timeout()):
                 if self.stopping:
                     break
                 if key.data is None:
@@ -86,8 +88,8 @@ class Worker(Thread):
                 self.close(key.data)
         self.selector.close()
 
-    def patience(self) -> float | None:
-        """Return for how many seconds there is nothing to do but wait; None is for ever."""
+    def timeout(self) -> float | None:
+        """Return the seconds until the first partial token is due; None if there is none."""
         for at in self.quiet_at.values():  # the first is the earliest
             return max(0.0, at - time.monotonic())
         return None
@@ -107,7 +109,7 @@ class Worker(Thread):
         self.serve(connection)
 
     def serve(self, connection: Connection, events: int = 0) -> None:
-        """Read if there is something, answer, and wait for what has to come next."""
+        """Read if there is something, answer, and choose which event comes next."""
         try:
             if events & READ:
                 self.quiet_at.pop(connection, None)
@@ -146,7 +148,7 @@ class Worker(Thread):
         connection.close()
 
 
-def serve(listener: socket.socket, queue, wake: socket.socket) -> None:
+def accept_clients(listener: socket.socket, queue, wake: socket.socket) -> None:
     """Accept connections and put them into the queue, until there is something in `wake`."""
     listener.setblocking(False)
     with selectors.DefaultSelector() as selector:
@@ -177,7 +179,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        give_up_the_dead(listener)
+        enable_keepalive(listener)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError:
@@ -186,8 +188,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def give_up_the_dead(sock: socket.socket) -> None:
-    """Have the system end a connection when its other side no longer answers."""
+def enable_keepalive(sock: socket.socket) -> None:
+    """Let the system end a connection whose other side does not answer any more."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE.items():
         if hasattr(socket, option):
@@ -199,12 +201,12 @@ def end_threads(queue, slow_lane: SlowLane, workers: list[Worker]) -> None:
     for worker in workers:
         worker.stopping = True
     for _ in workers:
-        queue.put(None)  # wakes one that waits
+        queue.put(None)  # wakes one worker
     slow_lane.stop()
     for thread in (slow_lane, *workers):
         thread.join()
     slow_lane.close_connections()
-    queue.put(())
+    queue.put(())  # marks the end of what is in the queue
     for element in iter(queue.get, ()):
         if element:  # a connection that no worker has taken
             slow_lane.claim(*element).close()
@@ -245,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
         for thread in (slow_lane, *workers):
             thread.start()
         cli.report_ready(f"Listening on {cli.join_address(args.host, listener.getsockname()[1])}")
-        serve(listener, queue, wake)
+        accept_clients(listener, queue, wake)
     cli.say("Shutting down")
     end_threads(queue, slow_lane, workers)
     cli.say("Done")

@@ -10,33 +10,35 @@ from threading import Thread
 
 from connection import MAX_DIGITS, Connection, takes_long
 
-# s by which a number of MAX_DIGITS lets others go ahead that come later and take less; it takes a
-# third of a second. The time that a test takes grows with the third power of the digits.
+# s for which a number of MAX_DIGITS lets cheaper ones pass that come later; its test takes a third
+# of a second. A test takes time with the third power of the digits, so a shorter number waits less.
 COURTESY = 10.0
 
 
 class GivenUp(Exception):
-    """There is no use any more for what is being computed."""
+    """The result of the test that runs is not wanted any more."""
 
 
 class SlowLane(Thread):
     """Serves one connection after the other for a turn, or for one number that takes long.
 
-    The next is the one with the earliest deadline: when it came, plus COURTESY. So a cheap number
-    does not wait for many expensive ones, nor an expensive one for ever. A connection that breaks
-    loses its place at once, even while its number is being tested.
+    The next is the one with the earliest deadline: its arrival, plus a share of COURTESY that grows
+    with the length of the number. So a cheap number does not wait for many expensive ones, nor an
+    expensive one for ever. A connection that is reset loses its place at once, even while its
+    number is tested. One that is closed looks like one half closed, whose client still reads; it
+    loses its place when an answer has been sent in vain.
     """
 
     def __init__(self, queue):
         super().__init__()
         self.queue = queue  # to the workers
-        self._returned: dict[int, Connection] = {}  # under way in it, by file descriptor
+        self._returning: dict[int, Connection] = {}  # handed back, by file descriptor
         self.stopping = False
         self._arrivals: SimpleQueue[Connection | None] = SimpleQueue()
         self._here: dict[int, Connection] = {}  # by file descriptor
         self._order: list[tuple[float, int, Connection]] = []  # a heap of (deadline, tie, ...)
         self._ties = itertools.count()
-        self._broken = select.poll()
+        self._hangups = select.poll()
 
     # --- For the other threads ---
 
@@ -46,7 +48,7 @@ class SlowLane(Thread):
 
     def claim(self, fd: int, address: tuple) -> Connection:
         """Return the connection for an element of the queue: one that comes back, or a new one."""
-        return self._returned.pop(fd, None) or Connection(fd, address)
+        return self._returning.pop(fd, None) or Connection(fd, address)
 
     def stop(self) -> None:
         self.stopping = True
@@ -74,7 +76,7 @@ class SlowLane(Thread):
             while connection := self._arrivals.get(block=not self._order):
                 fd = connection.sock.fileno()
                 self._here[fd] = connection
-                self._broken.register(fd, 0)  # 0: nothing but its end
+                self._hangups.register(fd, 0)  # 0: nothing but its end
                 self._queue_up(connection)
 
     def _queue_up(self, connection: Connection) -> None:
@@ -83,13 +85,13 @@ class SlowLane(Thread):
         heapq.heappush(self._order, (deadline, next(self._ties), connection))
 
     def _drop_broken(self) -> None:
-        for fd, _ in self._broken.poll(0):
+        for fd, _ in self._hangups.poll(0):
             self._here[fd].give_up()
             self._hand_back(fd)
 
     def _hand_back(self, fd: int) -> None:
-        self._broken.unregister(fd)
-        connection = self._returned[fd] = self._here.pop(fd)
+        self._hangups.unregister(fd)
+        connection = self._returning[fd] = self._here.pop(fd)
         self.queue.put((fd, connection.address))
 
     def _serve(self, connection: Connection) -> None:
@@ -98,7 +100,7 @@ class SlowLane(Thread):
             return  # it has broken while it waited
         try:
             if takes_long(connection.tokens[0]):
-                connection.answer_next(pause=lambda: self._go_on_if_wanted(fd))
+                connection.answer_next(pause=lambda: self._check_still_wanted(fd))
             else:
                 connection.answer()
             connection.send()
@@ -111,7 +113,7 @@ class SlowLane(Thread):
         else:
             self._hand_back(fd)
 
-    def _go_on_if_wanted(self, fd: int) -> None:
+    def _check_still_wanted(self, fd: int) -> None:
         """Raise GivenUp if the server stops, or the client whose number is tested has gone."""
         self._drop_broken()
         if self.stopping or fd not in self._here:

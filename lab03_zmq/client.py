@@ -25,8 +25,7 @@ RECONNECT_TIMEOUT = 0.5  # s, for each line while the server is away
 CONFIRM_TIMEOUT = 3.0  # s: a server that has just started gives its workers 2 s to arrive
 ANSWER_TIMEOUT = 2.0  # s
 MAX_LINE = 60_000  # bytes; the server takes 64 KB
-EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | sockets.HANDSHAKE_FAILURES
-REFUSED = ("no worker takes", "busy")  # how a confirmation of our server begins that is none
+REFUSED = ("no worker takes", "busy")  # our server's confirmation, if it has not accepted
 ANSWERS = {"isprime": "{} is ", "gcd": "gcd for {} {} is "}  # by the first word of the line
 
 
@@ -37,23 +36,23 @@ class Answers(threading.Thread):
         show: prints one answer.
     """
 
-    def __init__(self, context: zmq.Context, endpoint: str, show):
+    def __init__(self, context: zmq.Context, address: str, show):
         super().__init__(daemon=True)
         self.context = context
-        self.endpoint = endpoint
+        self.address = address
         self.show = show
         self.connected = threading.Event()
-        self.refused = False  # by a socket of another kind
-        self.latest = 0  # event
-        self.connections = 0  # that have been made, one after the other
+        self.wrong_type = False  # the socket there is not client_outputs
+        self.latest = 0  # the latest event of the monitor
+        self.connections = 0  # how often it has connected
         self.answered = threading.Event()
         self.line = ""  # the one whose answer is awaited
 
     def run(self) -> None:
         socket = self.context.socket(zmq.SUB)
         socket.subscribe(b"")
-        monitor = socket.get_monitor_socket(EVENTS)
-        socket.connect(self.endpoint)
+        monitor = socket.get_monitor_socket(sockets.HANDSHAKES)
+        socket.connect(f"tcp://{self.address}")
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(monitor, zmq.POLLIN)
@@ -66,14 +65,16 @@ class Answers(threading.Thread):
                     if socket in ready:
                         self.receive(socket.recv().decode("utf-8", "replace"))
             except OSError as error:  # of our output
-                os._exit(cli.unwritten(error))
+                os._exit(cli.report_unwritten(error))
 
     def note(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.connections += 1
             self.connected.set()
         elif event == zmq.EVENT_DISCONNECTED:
-            self.refused = not self.connected.is_set() and sockets.is_refusal(self.latest, event)
+            self.wrong_type = not self.connected.is_set() and sockets.is_wrong_type(
+                self.latest, event
+            )
             self.connected.clear()
         self.latest = event
 
@@ -84,8 +85,8 @@ class Answers(threading.Thread):
 
     def expect(self, line: str) -> None:
         """Begin to look out for the answer to a line."""
+        self.line = line  # first: a late answer to the line before must not count
         self.answered.clear()
-        self.line = line
 
 
 def is_answer(answer: str, line: str) -> bool:
@@ -118,16 +119,17 @@ class Client(shell.Shell):
         super().__init__(terminal)
         self.context = context
         self.server = cli.join_address(host, inputs)
-        self.answers = Answers(context, f"tcp://{cli.join_address(host, outputs)}", self.show)
+        self.answers = Answers(context, cli.join_address(host, outputs), self.show)
         self.requests = self.open_requests()
 
     def names(self) -> list[str]:
         return ["isprime", "gcd", "help", "exit"]
 
     def open_requests(self) -> zmq.Socket:
-        """Return a socket for lines, for the present connection on which answers come.
+        """Return a new socket for lines.
 
-        Its handshake follows the subscription, and so do its lines: no answer comes too early.
+        It is opened when the socket for answers is connected and has subscribed: so no answer comes
+        too early.
         """
         self.connection = self.answers.connections
         socket = self.context.socket(zmq.REQ)
@@ -146,10 +148,9 @@ class Client(shell.Shell):
 
     def unreachable(self) -> str:
         """Return why no answer can come."""
-        if self.answers.refused:
-            address = self.answers.endpoint.removeprefix("tcp://")
-            return sockets.not_the_port(address, "client_outputs")
-        return f"The server {self.server} is not reachable"
+        if self.answers.wrong_type:
+            return sockets.not_the_port(self.answers.address, "client_outputs")
+        return f"The server {self.answers.address} is not reachable"
 
     def default(self, line: str) -> None:
         if reason := self.ask(line):

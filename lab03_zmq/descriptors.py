@@ -14,7 +14,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 MAX_OPEN = 10_000  # file descriptors, if the system gives as many
-SPARE = 16  # of them
+SPARE = 16  # descriptors that no connection may take
 
 
 def keep_spare(bound: list[zmq.Socket]) -> None:

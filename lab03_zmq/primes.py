@@ -1,10 +1,10 @@
 """Is it prime? Exact and fast, for integers of any size.
 
-This file stands in lab02_tcp_threads, lab03_zmq and lab04_grpc alike, so that each folder runs
-alone; a test keeps the copies identical.
+Labs 2 to 4 have a copy of this file each, so that each folder runs alone; a test keeps the copies
+identical.
 
 Small factors are found first, all at once: a common divisor with the product of the small primes.
-What has none is prime if it is below the square of their limit. Below PROVEN the Miller-Rabin test
+A number without a small factor is prime if it is below SMALL**2. Below PROVEN the Miller-Rabin test
 decides, with bases that are proven to leave no exception, and above it the Baillie-PSW test
 (Miller-Rabin to base 2 and a Lucas test). No exception to it is known, although many have searched
 for one. Fixed Miller-Rabin bases alone could be fooled on purpose.
@@ -22,7 +22,7 @@ def _primes_below(limit: int) -> list[int]:
     return [n for n in range(2, limit) if sieve[n]]
 
 
-SMALL = 4096  # with it the product is short enough, and numbers of seven digits are done
+SMALL = 4096  # decides all numbers of seven digits, and the product is short enough to be fast
 SMALL_PRIMES = frozenset(_primes_below(SMALL))
 PRODUCT = math.prod(SMALL_PRIMES)
 
@@ -47,7 +47,7 @@ Pause = Callable[[], object]
 def is_prime(n: int, pause: Pause = lambda: None) -> bool:
     """Tell whether `n` is prime; 0, 1 and negative numbers are not.
 
-    `pause` is called every few milliseconds of a long computation; what it raises ends that.
+    `pause` is called every few milliseconds of a long test; an exception that it raises ends it.
     """
     if n < 2:
         return False

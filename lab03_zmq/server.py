@@ -1,13 +1,12 @@
 """Route lines from clients to workers and answers back: python3 server.py 5555 5556 5557 5558
 
     client REQ --> ROUTER client_inputs            worker_inputs  XPUB ---> SUB  worker
-    client SUB <--- PUB  client_outputs            worker_outputs  SUB <--- PUB  worker
+    client SUB <--- PUB  client_outputs            worker_outputs  SUB <--- XPUB worker
 
-The two directions do not wait for each other, and no line is looked into: each goes to the workers
-that have subscribed to a prefix of it. An XPUB socket hears of the subscriptions, so the
-confirmation that a client gets at once can tell it when no worker takes such a line. ROUTER is REP
-with the envelopes in our own hands: after a malformed message from a client that has left, REP
-would lose the next confirmation.
+The server knows no command: each line goes to the workers that have subscribed to a prefix of it.
+XPUB reports the subscriptions, so the confirmation that a client gets at once can say that no
+worker takes its line. ROUTER works as REP does, but leaves the envelopes to the server: after a
+malformed message from a client that has left, REP would lose the next confirmation.
 """
 
 import cli
@@ -60,12 +59,12 @@ class Broker:
         self.start_deadline = time.monotonic() + START_TIMEOUT
 
     def run(self) -> NoReturn:
-        """Route."""
+        """Pass lines and answers on, for ever."""
         poller = zmq.Poller()
         for socket in (self.worker_inputs, self.worker_outputs, self.client_inputs):
             poller.register(socket, zmq.POLLIN)
         while True:
-            for socket, _ in poller.poll(self.patience()):
+            for socket, _ in poller.poll(self.timeout()):
                 if socket is self.worker_inputs:
                     self.note_subscription()
                 elif socket is self.worker_outputs:
@@ -75,8 +74,8 @@ class Broker:
             if self.waiting and time.monotonic() >= self.start_deadline:
                 self.offer_again()
 
-    def patience(self) -> float | None:
-        """Return for how many milliseconds there is nothing to do but wait; None: for ever."""
+    def timeout(self) -> float | None:
+        """Return the milliseconds until lines that wait are refused; None if there are none."""
         if not self.waiting:
             return None
         return max(0.0, self.start_deadline - time.monotonic()) * 1000
@@ -84,13 +83,13 @@ class Broker:
     # --- answers ---
 
     def publish(self, answer: bytes) -> None:
-        """Pass an answer on to all clients, those included that have just come.
+        """Pass an answer on to all clients, also to those that have just connected.
 
-        It waits for a client that was held up. A client that stays so misses answers: zmq leaves
-        its queue out until there is room in it again.
+        It waits up to SLOW_TIMEOUT for a client whose queue is full. After that the client misses
+        answers until there is room in its queue again.
         """
         cli.log("answer: %s", answer)
-        # Asking lets newcomers in; to save time, a mere send may put that off.
+        # To read EVENTS makes zmq take in new subscriptions; send() alone may put that off.
         self.client_outputs.get(zmq.EVENTS)
         try:
             self.client_outputs.send(answer)
@@ -102,7 +101,7 @@ class Broker:
     # --- lines ---
 
     def note_subscription(self) -> None:
-        """Take notice of a prefix that the first worker wants, or the last one no longer does."""
+        """Add a prefix when its first worker subscribes; remove it when the last one has left."""
         notice = self.worker_inputs.recv()
         if notice[:1] == b"\x01":
             self.topics.add(notice[1:])
@@ -126,11 +125,11 @@ class Broker:
 
     def offer(self, envelope: list[bytes], line: bytes) -> None:
         """Pass a line on and confirm it to its client, or let it wait for a worker."""
-        taken = self.is_taken(line)
-        if not taken and self.may_come():
+        taken = self.has_worker(line)
+        if not taken and self.worker_may_come():
             self.waiting.append((envelope, line))
             return
-        try:
+        try:  # also if it is refused then: a subscription may end within a word
             self.worker_inputs.send(line, zmq.NOBLOCK)
         except zmq.Again:
             confirmation = BUSY
@@ -139,8 +138,8 @@ class Broker:
         cli.log("line: %s: %s", line, confirmation)
         self.client_inputs.send_multipart([*envelope, confirmation])
 
-    def is_taken(self, line: bytes) -> bool:
-        """Tell whether a worker has subscribed to the line, and not to a part of its first word."""
+    def has_worker(self, line: bytes) -> bool:
+        """Tell whether a worker has subscribed to a prefix of the line, up to the end of a word."""
         first = line.partition(b" ")[0]
         return first in self.topics or any(
             line.startswith(topic)
@@ -148,12 +147,12 @@ class Broker:
             for topic in self.topics
         )
 
-    def may_come(self) -> bool:
+    def worker_may_come(self) -> bool:
         """Tell whether there is time, and room, to wait for a worker that has yet to start."""
         return time.monotonic() < self.start_deadline and len(self.waiting) < MAX_WAITING
 
     def refusal(self) -> bytes:
-        """Return what no worker is there for, with the shortest of the keywords that there are."""
+        """Return the refusal of a line; it names the shortest keywords that are taken."""
         named = heapq.nsmallest(MAX_NAMED, self.topics, key=lambda topic: (len(topic), topic))
         text = b", ".join(sorted(topic[:MAX_NAME] for topic in named)).decode("utf-8", "replace")
         more = f" and {len(self.topics) - len(named)} more" if len(self.topics) > len(named) else ""

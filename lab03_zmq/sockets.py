@@ -1,4 +1,4 @@
-"""What the sockets of all parts have in common: limits and heartbeats."""
+"""What the sockets of all processes have in common: limits and heartbeats."""
 
 import zmq
 
@@ -27,20 +27,22 @@ OPTIONS = {
     zmq.LINGER: 0,
 }
 
-HANDSHAKE_FAILURES = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+HANDSHAKES = (  # events of them: their ends, good and bad
+    zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED
+)
 
 
-def is_refusal(before: int | None, event: int) -> bool:
-    """Tell whether an event, with the one before, means that a socket of another kind is there.
+def is_wrong_type(before: int | None, event: int) -> bool:
+    """Tell whether two successive monitor events mean that the peer's socket has the wrong type.
 
-    It ends the connection in the handshake: DISCONNECTED comes alone. NO_DETAIL comes before it
-    when the other side was silent, has gone, or was the first to refuse.
+    When libzmq rejects the type here, DISCONNECTED comes alone. NO_DETAIL precedes it when the peer
+    was silent, has gone, or has rejected our type first.
     """
     return event == zmq.EVENT_DISCONNECTED and before != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 
 def open_context(host: str) -> zmq.Context:
-    """Return a context whose sockets have these options and reach a host by IPv4 or IPv6."""
+    """Return a context whose sockets have these options, and IPv6 if the host is an IPv6 number."""
     context = zmq.Context()
     for option, value in OPTIONS.items():
         context.setsockopt(option, value)
@@ -49,5 +51,5 @@ def open_context(host: str) -> zmq.Context:
 
 
 def not_the_port(address: str, name: str) -> str:
-    """Return what to say when a socket of another kind listens there: the handshake has failed."""
+    """Return the message for a peer whose socket has the wrong type."""
     return f"{address} is not the server's {name}: are the ports in the right order?"

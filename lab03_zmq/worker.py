@@ -5,12 +5,13 @@ drops messages that have no subscriber, so a worker that starts too early would 
 answers. An XPUB socket receives the server's subscription, and also its end when the server goes
 away; the next answer then waits until the server is back.
 
-A worker reads its lines faster than it answers them. Where they fill the queue of zmq, heartbeats
-wait behind them, and after some seconds the connection would count as dead.
+A worker moves its lines to a backlog of its own before it answers them. Left in the queue of zmq
+they would fill it; heartbeats would wait behind them, and the connection would soon count as dead.
 """
 
 import argparse
 import re
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
@@ -21,19 +22,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")  # longer ones would keep all other clients waiting
-ALONE = 1000  # ms until it is worth telling that the server is not there
+ALONE = 1.0  # s without a connection, after which the worker says so
 MAX_BACKLOG = 1000  # lines to be answered; further ones are told that the worker is busy
-
-
-def met_another_kind(monitor: zmq.Socket) -> bool:
-    """Tell whether one of several handshakes has failed because of the other socket's kind."""
-    before = None
-    while monitor.poll(0):
-        event = recv_monitor_message(monitor)["event"]
-        if sockets.is_refusal(before, event):
-            return True
-        before = event
-    return False
 
 
 class Task(NamedTuple):
@@ -77,20 +67,10 @@ class Worker:
 
     def connect(self) -> None:
         """Return when the server hears us and we hear the server, however long that takes."""
-        monitor = self.outputs.get_monitor_socket(sockets.HANDSHAKE_FAILURES)
-        self.outputs.connect(f"tcp://{self.outputs_address}")
-        if not self.outputs.poll(ALONE):
-            if met_another_kind(monitor):
-                cli.complain(sockets.not_the_port(self.outputs_address, "worker_outputs"))
-            else:
-                cli.complain(f"waiting for a server at {self.outputs_address}")
-        self.outputs.disable_monitor()
+        connect(self.outputs, self.outputs_address, "worker_outputs")
         self.wait_for_server()
         self.inputs.subscribe(self.task.keyword)
-        monitor = self.inputs.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        self.inputs.connect(f"tcp://{self.inputs_address}")
-        monitor.poll()
-        self.inputs.disable_monitor()
+        connect(self.inputs, self.inputs_address, "worker_inputs", zmq.EVENT_HANDSHAKE_SUCCEEDED)
 
     def wait_for_server(self) -> None:
         """Return when the server is subscribed to our answers."""
@@ -121,6 +101,35 @@ class Worker:
         data = answer.encode("utf-8", "surrogateescape")
         cli.log("answer: %s", data)
         self.outputs.send(data)
+
+
+def connect(socket: zmq.Socket, address: str, name: str, enough: int | None = None) -> None:
+    """Connect a socket to one of the server's, and wait until it has received something.
+
+    After ALONE, one line says why that takes so long. `name` is the server's socket. `enough` is an
+    event of the socket's monitor that ends the wait too.
+    """
+    monitor = socket.get_monitor_socket(sockets.HANDSHAKES)
+    socket.connect(f"tcp://{address}")
+    poller = zmq.Poller()
+    poller.register(socket, zmq.POLLIN)
+    poller.register(monitor, zmq.POLLIN)
+    problem, told = f"waiting for a server at {address}", False
+    deadline, before = time.monotonic() + ALONE, None
+    while before is None or before != enough:
+        left = None if told else max(0, int((deadline - time.monotonic()) * 1000))  # ms
+        ready = dict(poller.poll(left))
+        if socket in ready:
+            break
+        if monitor in ready:
+            event = recv_monitor_message(monitor)["event"]
+            if sockets.is_wrong_type(before, event):
+                problem = sockets.not_the_port(address, name)
+            before = event
+        elif not told:
+            cli.complain(problem)
+            told = True
+    socket.disable_monitor()
 
 
 def parse_args(argv: list[str] | None, usage: str) -> argparse.Namespace:

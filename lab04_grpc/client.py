@@ -25,10 +25,10 @@ from rpc import grpc
 messages, services = rpc.compile_proto("service.proto")
 
 CALL_TIMEOUT = 5.0  # s; in a stream for each answer
-SLOWEST_LINK = 100_000  # bytes/s, for which a call with a long text has additional time
+SLOWEST_LINK = 100_000  # bytes/s: a call has that much more time for a long text
 WATCH_INTERVAL = 0.1  # s
-# A call whose connection turns out to be dead is made again, as is one that meets no server: the
-# packet that was to make the connection may be lost. Ours may be repeated: they change nothing.
+# A call is repeated if its connection was dead or no server answered: a SYN may have been lost. That
+# is safe, as the calls change nothing on the server.
 ATTEMPTS = 3
 RETRY_INTERVAL = 0.1  # s
 INT64 = range(-(2**63), 2**63)
@@ -88,7 +88,7 @@ class Client(shell.Shell):
 
 
 def persist(call: Callable):
-    """Return what a call returns; repeat it if it finds no server."""
+    """Return the result of `call`; try up to ATTEMPTS times while the server is UNAVAILABLE."""
     for _ in range(ATTEMPTS - 1):
         try:
             return call()

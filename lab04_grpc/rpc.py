@@ -1,7 +1,7 @@
 """What every gRPC lab needs of gRPC: compile the .proto beside it, open a channel, bind a port.
 
-This file stands in lab04_grpc, lab05_chord and lab06_raft alike, so that each folder runs alone;
-a test keeps the copies identical.
+Labs 4 to 6 have a copy of this file each, so that each folder runs alone; a test keeps the copies
+identical.
 """
 
 import contextlib
@@ -57,8 +57,8 @@ CHANNEL_OPTIONS = [
 def compile_proto(filename: str) -> tuple:
     """Return (messages, services), compiled from the .proto that stands beside this file.
 
-    The compiler goes first among the importers, so that no `*_pb2.py` generated earlier is taken
-    for it, and searches "." alone, because grpc_tools accepts only ASCII paths.
+    The importer of grpc_tools goes first, so that an older `*_pb2.py` is not imported instead. It
+    searches "." alone, because grpc_tools accepts only ASCII paths.
     """
     importers, path = sys.meta_path[:], sys.path[:]
     cwd = os.open(".", os.O_RDONLY)  # the way back, also into a folder that has been deleted
@@ -85,12 +85,13 @@ def is_refused(error: grpc.RpcError) -> bool:
 
 
 def insist(method: Callable, request, timeout: float):
-    """Call a method of a new channel until there is an answer, or no process listens there.
+    """Call a method of a new channel; repeat the call while the attempt to connect fails.
 
-    An attempt to connect ends before TCP sends a lost SYN again, so one lost packet fails it.
+    One attempt is shorter than the time after which TCP sends a lost SYN again, so one lost packet
+    makes it fail.
 
     Raises:
-        grpc.RpcError: there is no answer within the timeout, in seconds, or none to hope for.
+        grpc.RpcError: no answer came within the timeout, in seconds, or no process listens there.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -124,7 +125,7 @@ def bind(server: grpc.Server, host: str, port: int) -> int:
 def own_addresses(host: str) -> list[tuple]:
     """Return the addresses of a host that this machine has, as sockets take them, with port 0.
 
-    Where IPv6 is off, localhost may still be said to be ::1 too. Raise OSError if none is left.
+    Where IPv6 is off, localhost may still resolve to ::1 too. Raise OSError if none is left.
     """
     own, problem = {}, None
     for family, kind, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
@@ -141,12 +142,14 @@ def own_addresses(host: str) -> list[tuple]:
 
 def bind_address(server: grpc.Server, address: tuple, port: int) -> int:
     """Bind the server to one address and return its real port; raise OSError with the cause."""
-    ip, _, *scope = address
-    bound = 0  # how older releases of grpcio say no
+    ip, _, *ipv6_fields = address
+    bound = 0  # which older releases of grpcio return instead of raising
     with contextlib.suppress(RuntimeError):
         bound = server.add_insecure_port(join_address(ip, port))
     if bound:
         return bound
-    with socket.socket(socket.AF_INET6 if scope else socket.AF_INET) as probe:
-        probe.bind((ip, port, *scope))  # raises what the system says, which gRPC keeps to itself
+    with socket.socket(socket.AF_INET6 if ipv6_fields else socket.AF_INET) as probe:
+        probe.bind(
+            (ip, port, *ipv6_fields)
+        )  # raises what the system says, which gRPC keeps to itself
     raise OSError("is the port taken?")

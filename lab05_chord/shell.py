@@ -1,6 +1,6 @@
 """The loop of an interactive client: commands from a terminal, a pipe or the command line.
 
-This file stands in labs 3 to 6 alike, so that each folder runs alone; a test keeps the copies
+Labs 3 to 6 have a copy of this file each, so that each folder runs alone; a test keeps the copies
 identical.
 """
 
@@ -13,6 +13,7 @@ import sys
 import termios
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -25,16 +26,16 @@ except ImportError:  # no line editing on this system
     readline = None
 
 HISTORY_LENGTH = 1000  # lines
-REDRAW_INTERVAL = 0.02  # s, until the main thread is asked again to show what has come
+REDRAW_INTERVAL = 0.02  # s until the main thread is signalled again
 READING = 0x80000  # RL_STATE_CALLBACK in rl_readline_state: a line is being edited
 
 
 @contextlib.contextmanager
 def console(goodbye: str = "") -> Iterator[bool]:
-    """Run an interactive client in it; yields whether a person sits at a terminal.
+    """A context for an interactive client; yields whether stdin and stdout are a terminal.
 
-    No character is an error in any encoding. The client ends, with a last line, when it is told to,
-    and without one when nothing reads its output.
+    Input that cannot be decoded is replaced. The client prints `goodbye` at its end, unless its
+    output has no reader.
     """
     encoding = sys.stdin.encoding
     if encoding.lower() == "utf-8" and not sys.stdin.isatty():
@@ -42,14 +43,14 @@ def console(goodbye: str = "") -> Iterator[bool]:
     sys.stdin.reconfigure(encoding=encoding, errors="replace")
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     mode = termios.tcgetattr(0) if terminal else None
-    if terminal:  # in every thread that is yet to start; an Editor waits for it
+    if terminal:  # blocked in every thread that starts later; an Editor waits for it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})
 
     def tidy() -> None:
         if terminal and os.tcgetpgrp(0) == os.getpgrp():  # the terminal is ours to set
             termios.tcsetattr(0, termios.TCSANOW, mode)
 
-    # The first of the last lines ends the one with the prompt.
+    # On a terminal an empty line comes first: it ends the line with the prompt.
     cli.end_on_signal(*[""] * terminal, *[goodbye] * bool(goodbye), tidy=tidy)
     with cli.output():
         yield terminal
@@ -64,8 +65,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         dest="commands",
         metavar="COMMAND",
         action="append",
-        help="carry out this command, and further ones, instead of reading any (default: read "
-        "them); the exit status is 1 if one failed",
+        type=lambda text: text.encode(errors="surrogateescape").decode(errors="replace"),
+        help="run this command instead of reading any; may be repeated (default: read them); the "
+        "exit status is 1 if one failed",
     )
 
 
@@ -86,7 +88,9 @@ class Shell:
     def run(self, lines: list[str] | None = None) -> int:
         """Carry out these lines, or else what is typed; return the exit status."""
         if lines:
-            any(map(self.obey, lines))
+            for line in lines:
+                if self.obey(line):
+                    break
             return int(self.failed)
         if self.terminal:
             self.editor = Editor(self.names())
@@ -119,7 +123,7 @@ class Shell:
         return f"commands: {', '.join([*self.commands, 'help', 'exit'])}"
 
     def default(self, line: str) -> None:
-        """Answer a command that there is not."""
+        """Handle a line whose first word is no command of this class."""
         self.fail(f"Unknown command: {cli.printable(line.split()[0])}; {self.help()}")
 
     def show(self, text: str) -> None:
@@ -136,8 +140,9 @@ class Editor:
     """The prompt on a terminal: line editing, history, completion, and lines that come meanwhile.
 
     What another thread shows goes above the line that is being edited. Only the main thread may
-    touch that line, between two keys; there a signal handler runs. The functions of GNU readline
-    that Python has no names for know where the cursor is and how many rows the line takes.
+    redraw that line, and only while it waits for a key. So wake() sends it SIGUSR1, and catch_up()
+    is the handler. It calls functions of GNU readline that Python does not offer, by ctypes: they
+    know where the cursor is and how many rows the line takes.
     """
 
     prompt = "> "
@@ -145,7 +150,7 @@ class Editor:
     def __init__(self, names: list[str]):
         self.names = names
         self.reading = False
-        self.waiting: list[str] = []  # texts to be shown above the line
+        self.waiting: deque[str] = deque()  # texts to be shown above the line
         self.continued = False  # after a stop
         self.library = None
         with contextlib.suppress(AttributeError, OSError):
@@ -168,11 +173,9 @@ class Editor:
             line = input(self.prompt) + "\n"
         except EOFError:
             line = ""
-            self.waiting.insert(0, "")  # Ctrl-D has ended no line
+            self.waiting.appendleft("")  # Ctrl-D has ended no line
         self.reading = False
-        texts, self.waiting = self.waiting, []
-        for text in texts:
-            print(text)
+        self.print_waiting()
         if readline and line.strip():
             self.remember()
         return line
@@ -190,13 +193,25 @@ class Editor:
         found = [f"{name} " for name in self.names if name.startswith(text)]
         return found[state] if readline.get_begidx() == 0 and state < len(found) else None
 
+    def print_waiting(self) -> None:
+        for text in self.take_waiting():
+            print(text, flush=True)
+
+    def take_waiting(self) -> list[str]:
+        """Return the texts that wait, each to one caller alone, also if two threads call this."""
+        texts = []
+        with contextlib.suppress(IndexError):
+            while True:
+                texts.append(self.waiting.popleft())
+        return texts
+
     def show(self, text: str) -> None:
         """Print a text, from any thread."""
-        if self.reading:
-            self.waiting.append(text)
+        self.waiting.append(text)
+        while self.waiting:
             self.wake()
-        else:
-            print(text, flush=True)
+            if not self.reading:
+                self.print_waiting()
 
     def watch(self) -> NoReturn:
         """Bring the prompt back whenever Ctrl-Z and `fg` have stopped and continued the client."""
@@ -206,7 +221,7 @@ class Editor:
             self.wake()
 
     def wake(self) -> None:
-        """Have the main thread catch up; a signal just before it waits for a key is not seen."""
+        """Signal the main thread until it has caught up: it may miss a signal before it waits."""
         while self.reading and (self.waiting or self.continued):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
             time.sleep(REDRAW_INTERVAL)
@@ -215,8 +230,8 @@ class Editor:
         """Print what has come, above the line; in the main thread, while it waits for a key."""
         if not self.editing() or os.tcgetpgrp(0) != os.getpgrp():
             return
-        texts, self.waiting = self.waiting, []
-        if self.library and self.continued:  # a shell has set the terminal meanwhile
+        texts = self.take_waiting()
+        if self.library and self.continued:  # the shell has changed the terminal's mode
             self.library.rl_cleanup_after_signal()
             self.library.rl_reset_after_signal()
         elif self.library and texts:

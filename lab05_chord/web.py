@@ -4,7 +4,7 @@
     GET  /events     what happens, as server-sent events: each page gets the same ones
     POST /do/NAME    an action: a JSON object comes in, a JSON object goes out
 
-This file stands in lab05_chord and lab06_raft alike, so that each folder runs alone; a test keeps
+Labs 5 and 6 have a copy of this file each, so that each folder runs alone; a test keeps
 the copies identical.
 
 It listens on 127.0.0.1 alone. A page of another site in the same browser must neither read nor do

@@ -174,6 +174,15 @@ def test_commands_may_stand_on_the_command_line_and_a_failed_one_is_exit_1(spawn
 
 
 @pytest.mark.parametrize("script", INTERACTIVE)
+def test_bytes_on_the_command_line_that_are_no_utf_8_are_replaced(spawn, script):
+    words = "isprime", "reverse", "get", "getval"
+    commands = [option for word in words for option in ("-c", f"{word} \udcff")]
+    client = spawn(script, *dict(OTHERS)[script], *commands)
+    assert client.wait() == 1
+    assert client.err == ""
+
+
+@pytest.mark.parametrize("script", INTERACTIVE)
 def test_help_of_a_command_is_its_form_and_an_example(spawn, script):
     name = {"lab05": "find", "lab06": "getval"}.get(script[:5], "isprime")
     client = spawn(script, *dict(OTHERS)[script], "-c", f"help {name}")

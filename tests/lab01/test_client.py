@@ -261,6 +261,13 @@ def test_ctrl_c_ends_the_client_with_130_and_one_line(upload, signum):
     assert client.err == "client.py: interrupted, the file is not sent\n"
 
 
+def test_ctrl_c_on_a_terminal_leaves_the_reason_on_a_line_of_its_own(upload):
+    client = upload(b"abcdef", tty=True)
+    client.write("\x03")
+    assert client.wait(5) == 130
+    assert "client.py: interrupted, the file is not sent" in client.out.splitlines()
+
+
 def test_progress_is_shown_on_a_terminal_only(raw_server, upload):
     client = upload(b"x" * 4000, tty=True)
     raw_server.answer(b"a | 1 | 1008")

@@ -111,9 +111,9 @@ def test_each_retry_waits_half_a_second_from_the_one_before_however_late_that_wa
     sender = core.Sender("a", 3)
     message = sender.start(10.0)
     assert sender.tick(10.8) == message
-    assert sender.tick(11.29) is None and sender.patience(11.0) == pytest.approx(0.3)
+    assert sender.tick(11.29) is None and sender.timeout(11.0) == pytest.approx(0.3)
     assert sender.tick(11.3) == message
-    assert sender.patience(12.0) == 0.0
+    assert sender.timeout(12.0) == 0.0
 
 
 def test_every_message_has_its_own_five_retries():

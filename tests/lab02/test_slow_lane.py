@@ -63,7 +63,7 @@ def test_a_test_is_given_up_when_its_client_goes(endless):
     lane, connection, theirs, given_up = endless
     reset(theirs)
     assert given_up.wait(20)
-    assert list(lane._returned.values()) == [connection]
+    assert list(lane._returning.values()) == [connection]
     assert connection.ended and not connection.tokens
 
 

@@ -39,19 +39,19 @@ def test_silence_ends_a_number_when_it_has_lasted_since_the_last_digit(worker, m
     worker, connection, theirs = worker
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    assert worker.patience() is None  # no busy polling
+    assert worker.timeout() is None  # no busy polling
     for _ in range(3):
         theirs.sendall(b"1")
         worker.serve(connection, selectors.EVENT_READ)
-        assert worker.patience() == pytest.approx(0.05)
+        assert worker.timeout() == pytest.approx(0.05)
         now += 0.04
-        assert worker.patience() == pytest.approx(0.01)
+        assert worker.timeout() == pytest.approx(0.01)
         worker.end_quiet_tokens()
     now += 0.02
-    assert worker.patience() == 0.0
+    assert worker.timeout() == 0.0
     worker.end_quiet_tokens()
     assert theirs.recv(100) == b"111 is not prime\n"
-    assert worker.patience() is None
+    assert worker.timeout() is None
 
 
 def test_a_worker_that_is_to_stop_begins_no_further_turn(worker, monkeypatch):

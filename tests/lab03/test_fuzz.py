@@ -104,9 +104,9 @@ def test_what_waits_for_a_worker_at_the_start_is_bounded():
 
 def test_a_server_sleeps_until_a_worker_comes_or_is_too_late():
     broker = new_broker(time.monotonic() + 2)
-    assert broker.patience() is None
+    assert broker.timeout() is None
     broker.receive([b"client", b"", b"foo"])
-    assert 1000 < broker.patience() <= 2000  # ms
+    assert 1000 < broker.timeout() <= 2000  # ms
 
 
 def test_a_refusal_is_short_however_long_the_keywords_are():

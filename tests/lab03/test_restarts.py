@@ -191,7 +191,7 @@ def test_no_server_is_one_line_for_each_command_and_the_client_goes_on(parts):
     client.write("isprime 7\nhelp\n")
     client.close_stdin()
     assert client.wait() == 0
-    unreachable = f"The server 127.0.0.1:{parts.ports[0]} is not reachable\n"
+    unreachable = f"The server 127.0.0.1:{parts.ports[1]} is not reachable\n"
     assert client.out.startswith(unreachable * 2 + "commands: ")
 
 

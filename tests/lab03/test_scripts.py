@@ -9,6 +9,7 @@ import zmq
 
 from tests.lab03.parts import CLIENT, PRIME, SERVER, Hand
 from tests.support.harness import Failure, wait_until
+from tests.support.ports import free_port
 
 
 def ask(client, line, answer):
@@ -100,7 +101,7 @@ def test_a_host_that_does_not_resolve_is_one_line_for_each_command(spawn):
     client.send("isprime 7")
     client.close_stdin()
     assert client.wait() == 0 and client.err == ""
-    assert client.out == "The server no-such-host.invalid:1 is not reachable\n" * 2
+    assert client.out == "The server no-such-host.invalid:2 is not reachable\n" * 2
     worker.expect_err("waiting for a server at no-such-host.invalid:2")
     worker.interrupt()
     assert worker.wait(5) == 0
@@ -195,3 +196,22 @@ def test_swapped_ports_are_told(spawn, script):
     part = spawn(f"lab03_zmq/{script}", second, first)
     expect = part.expect if script == "client.py" else part.expect_err
     expect(f"127.0.0.1:{first} is not the server's {name}_outputs: are the ports in")
+
+
+def test_a_worker_names_the_first_port_if_it_is_not_the_servers(spawn):
+    server = spawn("lab03_zmq/server.py", 0, 0, 0, 0)
+    lines, _, _, outputs = re.findall(r":(\d+)", server.expect("^Listening .*$")[0])
+    worker = spawn("lab03_zmq/prime.py", lines, outputs)
+    worker.expect_err(f"127.0.0.1:{lines} is not the server's worker_inputs: are the ports in")
+    nothing = free_port()
+    worker = spawn("lab03_zmq/prime.py", nothing, outputs)
+    worker.expect_err(f"waiting for a server at 127.0.0.1:{nothing}")
+    worker.interrupt()
+    assert worker.wait(5) == 0
+
+
+def test_a_client_names_the_port_where_no_server_is(parts):
+    parts.server()
+    nothing = free_port()
+    client = parts.spawn(CLIENT, parts.ports[0], nothing)
+    client.expect(f"The server 127.0.0.1:{nothing} is not reachable")

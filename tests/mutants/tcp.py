@@ -80,7 +80,7 @@ MUTANTS = [
         "",
     ),
     # --- Ends ---
-    Mutant("no client is given up", SERVER, "        give_up_the_dead(listener)\n", ""),
+    Mutant("no client is given up", SERVER, "        enable_keepalive(listener)\n", ""),
     Mutant("no probes", SERVER, "socket.SO_KEEPALIVE, 1)", "socket.SO_KEEPALIVE, 0)"),
     Mutant(
         "data waits for ever", SERVER, '    "TCP_USER_TIMEOUT": 30_000,  # ms; Linux only\n', ""

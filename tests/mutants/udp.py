@@ -108,8 +108,8 @@ MUTANTS = [
     Mutant(
         "a report on sending ends the upload",
         CLIENT,
-        "        except OSError as error:  # a report on",
-        "        except ConnectionRefusedError as error:  # a report on",
+        "        except OSError as error:  # of an earlier",
+        "        except ConnectionRefusedError as error:  # of an earlier",
     ),
     Mutant(
         "a report on receiving ends the upload",
@@ -139,8 +139,8 @@ MUTANTS = [
     Mutant(
         "the absence of the server is silence",
         SERVER,
-        "min(now - self._looked_at, TICK)",
-        "now - self._looked_at",
+        "min(now - self._called_at, TICK)",
+        "now - self._called_at",
     ),
     Mutant(
         "a save is silence",
@@ -148,7 +148,7 @@ MUTANTS = [
         "receiver.expire(clock.listened - TICK)",
         "receiver.expire(clock.listened + 0.3)",
     ),
-    Mutant("a sync waits for 32 MB", FILES, "FIRST_SYNC = 2 << 20", "FIRST_SYNC = 32 << 20"),
+    Mutant("a sync waits for 32 MB", FILES, "FIRST_LIMIT = 2 << 20", "FIRST_LIMIT = 32 << 20"),
     Mutant(
         "the pace never slows down",
         FILES,
