@@ -27,8 +27,8 @@ messages, services = rpc.compile_proto("service.proto")
 CALL_TIMEOUT = 5.0  # s; in a stream for each answer
 SLOWEST_LINK = 100_000  # bytes/s: a call has that much more time for a long text
 WATCH_INTERVAL = 0.1  # s
-# A call is repeated if its connection was dead or no server answered: a SYN may have been lost. That
-# is safe, as the calls change nothing on the server.
+# A call is repeated if its connection was dead, or no server answered: a SYN may have been lost.
+# That is safe, as the calls change nothing on the server.
 ATTEMPTS = 3
 RETRY_INTERVAL = 0.1  # s
 INT64 = range(-(2**63), 2**63)

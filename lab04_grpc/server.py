@@ -20,8 +20,8 @@ from rpc import grpc
 messages, services = rpc.compile_proto("service.proto")
 
 # An open stream occupies a thread, so there may be as many threads as calls; the pool starts one
-# only when none is free. With grpc.aio, where a stream costs no thread, 1000 idle streams take 21 MB
-# instead of 46; but with threads a unary call takes only 0.74 of the time.
+# only when none is free. With grpc.aio, where a stream costs no thread, 1000 idle streams take
+# 21 MB instead of 46; but with threads a unary call takes only 0.74 of the time.
 MAX_CALLS = 2000  # then RESOURCE_EXHAUSTED
 
 

@@ -1,7 +1,7 @@
 """Talk to the registry or to any node of a Chord ring: python3 Client.py
 
 Commands: connect <ip:port>, get_info, info, keys, save <"key"> <text>, remove <key>, find <key>,
-get <key>, help, exit. A key with blanks stands in quotes.
+get <key>, help, exit. A key with spaces stands in quotes.
 """
 
 import cli
@@ -106,7 +106,7 @@ class Client(shell.Shell):
             addresses = [node.address for node in reply.nodes]
         for address in addresses:
             try:
-                self.show(cli.printable(place(address)))
+                self.show(cli.printable(info_line(address)))
             except grpc.RpcError as error:  # of one; the others may answer
                 self.fail(describe(error, cli.printable(address)))
 
@@ -160,7 +160,7 @@ class Client(shell.Shell):
             self.fail(cli.printable(f"False, {reply.message}"))
 
 
-def place(address: str) -> str:
+def info_line(address: str) -> str:
     """Ask a node where it stands and how many keys it has; return a line."""
     with rpc.open_channel(address) as channel:
         node = services.NodeServiceStub(channel)

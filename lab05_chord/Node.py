@@ -37,7 +37,7 @@ from wire import (
     to_message,
 )
 
-REGISTRY_PATIENCE = 2.5  # s for the registry to be there
+REGISTRY_TIMEOUT = 2.5  # s for the registry to be there
 LEAVE_SILENCE = 0.8  # s of leaving without a word
 LAST_ANSWERS = 0.2  # s for what clients are still waiting for
 
@@ -147,11 +147,11 @@ class Servicer(services.NodeServiceServicer):
 
 
 def join(threads: Threads, member: Member, identity: int) -> str | None:
-    """Get a place in the ring; return why there is none, if so."""
+    """Join the ring; return why that is not possible, if so."""
     if is_taken(threads, member.place.address, identity):
         return f"another node answers at {member.place.address}: announce an address of this one"
     try:
-        threads.find_registry(member.registry, REGISTRY_PATIENCE)
+        threads.find_registry(member.registry, REGISTRY_TIMEOUT)
         reply = threads.do(member.join)
     except Unreachable:
         return f"no registry answers at {member.registry}"
@@ -170,8 +170,8 @@ def is_taken(threads: Threads, address: str, identity: int) -> bool:
         return False
 
 
-class Life(threading.Thread):
-    """Joins, then asks the registry every second; or wakes the main thread with a `problem`."""
+class Heartbeats(threading.Thread):
+    """Joins, then sends a heartbeat every second; or wakes the main thread with a `problem`."""
 
     def __init__(self, threads: Threads, member: Member, identity: int):
         super().__init__(daemon=True)
@@ -200,13 +200,19 @@ def leave(threads: Threads, member: Member) -> None:
         leaving = executor.submit(threads.do, member.leave)
         if leaving not in wait([leaving], LEAVE_SILENCE).done:
             cli.complain(f"still {unfinished(member)}; Ctrl-C ends it at once")
-    keys = sum(record.text is not None for record in member.store.records.values())
+    keys = count_keys(threads, member)
     if not leaving.result():
         if keys:
             cli.complain(f"the last node of the ring; {keys} keys go with it")
     elif member.place.registry_lost:
         reason = f"no registry answers at {member.registry}: the ring misses this node later"
         cli.complain(f"{reason}; its keys are with its successors")
+
+
+def count_keys(threads: Threads, member: Member) -> int:
+    """Return how many keys a node holds; others may still send it copies."""
+    records = threads.do(lambda: list(member.store.records.values()))
+    return sum(record.text is not None for record in records)
 
 
 def unfinished(member: Member) -> str:
@@ -269,16 +275,16 @@ def main(argv: list[str] | None = None) -> None:
     server.start()
     if port == 0:
         cli.report_ready(f"Node listens on {cli.join_address(host, bound)}")
-    life = Life(threads, member, servicer.identity)
-    life.start()
+    heartbeats = Heartbeats(threads, member, servicer.identity)
+    heartbeats.start()
     signal.sigwait(cli.STOP_SIGNALS)
-    if life.problem:
-        cli.complain(cli.printable(life.problem))
-    if not life.problem:
+    if heartbeats.problem:
+        cli.complain(cli.printable(heartbeats.problem))
+    if not heartbeats.problem:
         leave(threads, member)
     server.stop(LAST_ANSWERS).wait()
     # Not sys.exit: it would wait for threads that still carry out what clients no longer await.
-    os._exit(1 if life.problem else 0)
+    os._exit(1 if heartbeats.problem else 0)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,22 @@ The ring
     moves the keys of one arc only.
 
                    31 |  2                  Finger i of node p is successor(p + 2**(i-1)): the
-                26    |     .               next node, and then nodes ever farther away. A node
-              25      |        .            asked for k that owns neither k nor hands it to its
-             24 ------+------- .            successor names its farthest finger that does not
-                .     |       .             overstep k. Each such hop at least halves what is
-                   .  |    .                left of the way: about log2(n) / 2 hops on average,
-                     16                     never more than m (Chord paper, Fig. 4 and Theorem 2).
+                26    |     .               next node, and then nodes ever farther away. Asked
+              25      |        .            for k, a node answers if it owns k. It names its
+             24 ------+------- .            successor if that owns k, else its farthest finger
+                .     |       .             that does not overstep k. Each hop at least halves
+                   .  |    .                what is left of the way: about log2(n) / 2 hops on
+                     16                     average, at most m (Fig. 4, Theorem 2).
 
     The *successor list* of a node, the m nodes that follow it, is the way on when fingers are dead
     or do not answer (§5.2).
+
+    Figures and sections are those of Stoica, Morris, Karger, Kaashoek and Balakrishnan, "Chord: A
+    Scalable Peer-to-peer Lookup Service for Internet Applications" (SIGCOMM 2001). Its names here:
+
+    find_successor   next_hop below; lookup.py      join     Member.join, Membership.register
+    stabilize        Member.heartbeat               notify   install, sent to the predecessor
+    fix_fingers      View.fingers                   failure  Membership.tick; lookup.py
 
 Views
     In the paper each node learns of the others by itself: `stabilize`, `notify` and `fix_fingers`
@@ -35,9 +42,13 @@ Views
 Words of this lab
     epoch            the number of a view, and of every write that was made in it
     in sync          of an owner: its replicas have all that it has, in its present view
+    lease            the right of a node to serve its arc, for a short time
+    tombstone        the record of a removed key
     uncertain key    one with a write that failed, which some replicas may have
-    silent node      one that has not answered, and is gone around until it is heard again
+    silent node      of a lookup: it did not answer, and is avoided until it answers again
+    needed node      the registry may not drop it, although it does not hear it
     life             the range of epochs that one run of the registry uses
+    rules            the code without I/O; a Host connects it with the world
 
 Reading order
     For the assignment: this file, lookup.py (the walk), Registry.py, Node.py, Client.py.
@@ -54,7 +65,7 @@ from functools import cached_property
 
 REPLICAS = 2  # copies of every record beside the owner's: how many nodes may die at once
 LARGEST_M = 32
-MAX_EPOCH = 2**29  # far beyond any ring's, and small enough for versions of 63 bits
+MAX_EPOCH = 2**30  # 4,000 restarts of the registry, and small enough for versions of 63 bits
 
 
 def key_id(key: str, m: int) -> int:

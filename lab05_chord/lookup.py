@@ -1,10 +1,10 @@
 """How a node finds the owner of a key: hop by hop, around nodes that do not answer.
 
-The node that a client has asked walks (Chord §4.4, iterative): it asks one node after the other,
-each of which carries the operation out or names the next one (chord.next_hop). A node on the way
-waits for no other, so however many operations are under way, none waits for another that waits for
-it. What the walking node learns it keeps: which nodes are silent, and which have answered as the
-owner of their arc in this view, so that the next operation there takes one hop.
+The node that a client has asked walks (Chord §6.1, the iterative style): it asks one node after the
+other, each of which carries the operation out or names the next one (chord.next_hop). A node on the
+way waits for no other, so however many operations are under way, none waits for another that waits
+for it. What the walking node learns it keeps: which nodes are silent, and which have answered as
+the owner of their arc in this view, so that the next operation there takes one hop.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ HOP_TIMEOUT = 2.0  # s for an answer of an owner, which may have to wait for its
 FORWARD_TIMEOUT = 0.3  # s for an answer of a node that only names the next one
 OPERATION_TIMEOUT = 8.0  # s in which a node carries out what a client wants, or gives up
 LISTEN_INTERVAL = 0.1  # s between two attempts to hear from a silent node
-RETRY_INTERVALS = (0.01, 0.1)  # s before the second attempt, and before all late ones
+RETRY_INTERVALS = (0.01, 0.1)  # s before the second attempt; then doubled, up to the other value
 
 
 class Lookup:
@@ -28,6 +28,7 @@ class Lookup:
     Args:
         execute: carries out an operation on a key that this node serves.
         heartbeat_soon: is called at signs that the ring has changed.
+        process: the identity of this node's process, for the ids of its requests.
     """
 
     def __init__(
@@ -36,12 +37,13 @@ class Lookup:
         place: Place,
         execute: Callable[[messages.Operation], Awaitable[messages.Outcome]],
         heartbeat_soon: Callable[[], None],
+        process: int,
     ):
-        self.host, self.place = host, place
+        self.host, self.place, self.process = host, place, process
         self.execute, self.heartbeat_soon = execute, heartbeat_soon
         self.counter = 0  # of operations
         self.under_way: dict[str, list[int]] = {}  # key -> counters of operations, in order
-        self.silent: dict[int, Node] = {}  # nodes gone around, until they answer again
+        self.silent: dict[int, Node] = {}  # nodes to avoid, until they answer again
         self.owners: set[int] = set()  # nodes that have answered for their arc in this view
 
     # --- the node that a client has asked ---
@@ -53,7 +55,7 @@ class Lookup:
         self.counter += 1
         counter, under_way = self.counter, self.under_way.setdefault(key, [])
         under_way.append(counter)
-        request_id = messages.RequestId(*self.place.name, counter, under_way[0])
+        request_id = messages.RequestId(self.process, counter, under_way[0])
         try:
             return await self._insist(messages.Operation(kind, key, text, request_id))
         finally:
@@ -64,17 +66,20 @@ class Lookup:
     async def _insist(self, operation: messages.Operation) -> messages.Outcome | None:
         deadline = self.host.now() + OPERATION_TIMEOUT
         pause, longest = RETRY_INTERVALS
+        timeout = HOP_TIMEOUT + transfer_time(operation.text)
         while self.host.now() < deadline:
-            outcome = await self._walk(operation)
+            outcome = await self._walk(operation, timeout)
             if outcome is not None:
                 return outcome
             self.heartbeat_soon()
             await self.host.sleep(pause)
             pause = min(2 * pause, longest)
+            if operation.kind == messages.Kind.GET:  # how long the text is only the owner knows
+                timeout = min(2 * timeout, OPERATION_TIMEOUT)
         return None
 
-    async def _walk(self, operation: messages.Operation) -> messages.Outcome | None:
-        """Go from hop to hop until the owner answers; None: try again."""
+    async def _walk(self, operation: messages.Operation, timeout: float) -> messages.Outcome | None:
+        """Go from hop to hop until the owner answers; None: try again. `timeout`: of the owner."""
         operation = replace(operation, avoid=tuple(self.silent))
         node = self._known_owner(operation.key)
         for _ in range(2 * self.place.view.m + 2):
@@ -82,9 +87,9 @@ class Lookup:
                 outcome = await self.route(operation)
             else:
                 try:
-                    outcome = await self._hop(node, operation)
+                    outcome = await self._hop(node, operation, timeout)
                 except messages.Unreachable:
-                    self._go_around(node)
+                    self._avoid_until_heard(node)
                     operation = replace(operation, avoid=(*operation.avoid, node.id))
                     node = None
                     continue
@@ -102,12 +107,14 @@ class Lookup:
         owner = self.place.view.successor(key_id(key, self.place.view.m))
         return owner if owner.id in self.owners and owner.id not in self.silent else None
 
-    async def _hop(self, node: Node, operation: messages.Operation) -> messages.Outcome:
+    async def _hop(
+        self, node: Node, operation: messages.Operation, timeout: float
+    ) -> messages.Outcome:
         """Ask one node. One that only names the next needs no time: it is silent sooner."""
         view = self.place.view
         is_owner = view.members and view.successor(key_id(operation.key, view.m)).id == node.id
-        timeout = HOP_TIMEOUT if is_owner else FORWARD_TIMEOUT
-        timeout += transfer_time(operation.text)
+        if not is_owner:
+            timeout = FORWARD_TIMEOUT + transfer_time(operation.text)
         hop = replace(operation, ring=view.ring)
         return await self.host.call(node.address, "route", hop, timeout)
 
@@ -118,8 +125,8 @@ class Lookup:
             self.owners.add(outcome.node.id)
         return outcome
 
-    def _go_around(self, node: Node) -> None:
-        """Go around a silent node from now on, until it is heard again."""
+    def _avoid_until_heard(self, node: Node) -> None:
+        """Avoid a silent node from now on, until it is heard again."""
         self.heartbeat_soon()
         if node.id not in self.silent:
             self.silent[node.id] = node

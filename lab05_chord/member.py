@@ -43,20 +43,21 @@ class Member:
         self.ipaddr, self.port = ipaddr, port
         self.asked = -messages.LEASE_TIMEOUT  # the last heartbeat
         self.place = place = Place(host.now, f"{ipaddr}:{port}")
-        self.store = store = Store(host.draw_identity(), host.now())
-        self.transfer = transfer = Transfer(host, self.learn)
+        identity = host.draw_identity()
+        self.store = store = Store(identity, host.now())
+        self.transfer = transfer = Transfer(host, self.adopt_if_same_ring)
         self.handoff = Handoff(host, place, store, transfer)
-        self.replication = Replication(host, place, store, self.learn, self._repair)
+        self.replication = Replication(host, place, store, self.adopt_if_same_ring, self._repair)
         self.sync = Sync(
             host, place, store, transfer, self.replication, self.heartbeat, self.heartbeat_soon
         )
-        self.lookup = Lookup(host, place, self.replication.execute, self.heartbeat_soon)
+        self.lookup = Lookup(host, place, self.replication.execute, self.heartbeat_soon, identity)
         self.operate = self.lookup.operate
 
     # --- joining ---
 
     async def join(self) -> messages.Registered:
-        """Get a place in the ring: the one that this node had before, if it is free.
+        """Get an id in the ring: the one that this node had before, if it is free.
 
         It copies what it will hold before it asks to be admitted: so it serves soon afterwards.
         """
@@ -64,6 +65,7 @@ class Member:
         wish = place.id if place.id >= 0 else None
         request = messages.Registration(self.ipaddr, self.port, wish, prepare=True)
         place.start_joining()
+        self.sync.start_joining()
         try:
             for _ in range(PREPARATIONS):
                 reply = await self._register(request)
@@ -103,8 +105,8 @@ class Member:
 
     async def heartbeat(self) -> None:
         """Tell the registry that this node lives, and get a view and a lease."""
-        if self.place.joining:
-            return
+        if self.place.joining or self.place.id < 0:
+            return  # join() is under way, or still to come
         self.asked = sent = self.host.now()
         try:
             await self._ask_registry(sent)
@@ -126,7 +128,7 @@ class Member:
             self.registry, "populate_finger_table", request, messages.CALL_TIMEOUT
         )
         if reply.epoch < place.view.epoch:  # it was started again: it gives no lease yet
-            self.step_into(reply.view)
+            self.adopt(reply.view)
             await self.host.call(self.registry, "restore", place.view, messages.CALL_TIMEOUT)
             raise messages.Unreachable
         # A registry without memory may have reached the same epoch in a ring of its own.
@@ -134,7 +136,7 @@ class Member:
         if reply.known and not other:
             place.registry_lost = False
             place.renew_lease(sent)
-            self.step_into(reply.view)
+            self.adopt(reply.view)
             if reply.all_in_sync and reply.epoch == place.view.epoch == place.in_sync_epoch:
                 await self.sync.sweep()
         elif view.epoch == place.view.epoch and not (place.joining or place.leaving):
@@ -157,7 +159,7 @@ class Member:
             except messages.Unreachable:
                 return None
             if not reply.accepted:
-                self.learn(reply.view)
+                self.adopt_if_same_ring(reply.view)
                 return None
             grants += 1
             if grants == REPLICAS:
@@ -205,24 +207,24 @@ class Member:
                 *(messages.try_call(self.host, node, "install", reply.view) for node in neighbours)
             )
             return True
-        self.step_into(reply.view)
+        self.adopt(reply.view)
         return False
 
     # --- views ---
 
-    def learn(self, view: View | None) -> None:
-        """Step into a newer view of the same ring that came with an answer."""
+    def adopt_if_same_ring(self, view: View | None) -> None:
+        """Adopt a newer view of the same ring that came with an answer."""
         if view is not None and view.ring == self.place.view.ring:
-            self.step_into(view)
+            self.adopt(view)
 
-    def step_into(self, view: View | None) -> None:
-        """Step into a newer view and do what it asks.
+    def adopt(self, view: View | None) -> None:
+        """Adopt a newer view and do what it asks.
 
         A view from the registry may be of another ring: a registry that was restarted may have
         admitted nodes before it learned of their ring.
         """
         place = self.place
-        if view is None or not place.step_into(view):
+        if view is None or not place.adopt(view):
             return
         self.replication.handed_over.clear()
         self.lookup.owners.clear()
@@ -243,9 +245,9 @@ class Member:
     # --- what other nodes ask; each raises WrongRing if it comes from another ring ---
 
     def install(self, view: View) -> messages.Ack:
-        """Step into a newer view that another node knows; the answer is a sign of life."""
+        """Adopt a newer view that another node knows; the answer is a sign of life."""
         self.place.check_ring(view.ring)
-        self.step_into(view)
+        self.adopt(view)
         return messages.Ack(True)
 
     def grant_lease(self, request: messages.LeaseRequest) -> messages.Ack:

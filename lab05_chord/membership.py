@@ -8,13 +8,14 @@ Changes
     SILENCE_TIMEOUT is dropped, when its lease has run out.
 
 Silent nodes that are not dropped
-    A line that is cut makes nodes as silent as death does. Nodes that the registry does not hear
-    may go on by leases that they give each other (see place.py). If the registry dropped a node and
-    both that give it leases, another node would own the same keys. It would also give up keys that
-    no other node has. So it drops a node only while it hears another one of each replica set. Else
-    the nodes are *needed*: it admits no node, and waits until it hears one or until no process
-    listens at its address. A node that was dropped counts as silent until all members know a view
-    without it, and one that is gone until the leases that it gave have run out.
+    A cut link makes nodes as silent as death does. Nodes that cannot reach the registry may serve
+    on by leases that they give each other (see place.py). A node and the two that give it leases
+    are a replica set. If the registry dropped all three, another node would own the same keys, and
+    keys that no other node has would be lost. So it drops a node only while it hears at least one
+    node of each of its replica sets. The nodes of a set of which it hears none are *needed*: it
+    admits no node until it hears one of them, or no process listens at the address of one. A
+    dropped node counts as silent until all members know a view without it, and a dead one until
+    the leases that it gave have run out.
 
 A registry that is restarted
     Nodes serve on without it (see place.py) and tell a new one the newest view. It gives no lease
@@ -33,11 +34,11 @@ from chord import MAX_EPOCH, Node, View
 RESERVATION_TIMEOUT = 60.0  # s for which an id is kept for a newcomer that copies its records
 QUEUE_TIMEOUT = 14.0  # s in the queue of newcomers; after 15 s a node asks anew
 QUEUE_INTERVAL = 0.01  # s between two looks whether the ring is ready for the next
-# s without a heartbeat: a node may soon be silent, too, as when a line to all nodes is cut. Their
-# last heartbeats came one interval apart at the most.
+# s without a heartbeat after which a node may be about to fall silent, as when a link to all nodes
+# is cut: their last heartbeats came at most one interval apart.
 LATE_TIMEOUT = messages.SILENCE_TIMEOUT - 1.5 * messages.HEARTBEAT_INTERVAL
 LONGEST_TICK = 0.5  # s: time beyond is time that the registry itself slept through
-LIFE = 2**20  # epochs of one registry; the next one's are all higher
+LIFE = 2**18  # epochs of one registry; the next one's are all higher
 
 
 class Membership:
@@ -56,14 +57,14 @@ class Membership:
         self.affected: dict[int, int] = {}  # id -> the last epoch that changed its neighbours
         self.in_sync: dict[int, int] = {}  # id -> the epoch in which it says it is in sync
         self.views = [self.view]  # those that a node may still be in
-        self.missing: set[Node] = set()  # dropped for their silence; they may not know it
-        self.gone: dict[Node, float] = {}  # lost nodes without a process -> end of their leases
-        self.lost: set[Node] = set()  # nodes that are not heard, and may yet serve
+        self.dropped: set[Node] = set()  # dropped for their silence; they may not know it
+        self.dead: dict[Node, float] = {}  # unheard nodes without a process -> end of their leases
+        self.unheard: set[Node] = set()  # nodes that are not heard, and may yet serve
         self.needed: set[Node] = set()  # those of them that may give each other leases
-        self.called: set[Node] = set()  # those that are being called
+        self.being_called: set[Node] = set()
         self.time = 0.0  # s that the registry was awake
         self.ticked = host.now()
-        self.open = False  # until then it listens for what nodes know of a ring of before
+        self.open = False  # it only listens yet, for nodes of an earlier ring
 
     # --- time ---
 
@@ -76,23 +77,23 @@ class Membership:
         late = self._unheard_for(LATE_TIMEOUT)
         self._look_for_needed(late)
         if not self.open and self.time >= messages.LISTEN_TIMEOUT:
-            unheard = [node for node in members if node.id not in self.in_sync]
+            strange = [node for node in members if node.id not in self.in_sync]
             silent = self._unheard_for(messages.SILENCE_TIMEOUT)
-            if all(node in silent for node in unheard):
+            if all(node in silent for node in strange):
                 self._open()
         if not self.open:
             return []
-        for node in self.needed.intersection(members):  # a line that is mended needs a moment
+        for node in self.needed.intersection(members):  # a link that is mended needs a moment
             self.heard[node.id] = max(self.heard[node.id], self.time - LATE_TIMEOUT)
         silent = self._unheard_for(messages.SILENCE_TIMEOUT)
-        dropped = [node for node in late if node in silent or node not in self.lost]
-        if dropped:
-            self.missing.update(self.lost.intersection(dropped))
-            self._change(node for node in self.view.members if node not in dropped)
-        for node in in_order(self.needed - self.called):
-            self.called.add(node)
+        now_dropped = [node for node in late if node in silent or node not in self.unheard]
+        if now_dropped:
+            self.dropped.update(self.unheard.intersection(now_dropped))
+            self._change(node for node in self.view.members if node not in now_dropped)
+        for node in in_order(self.needed - self.being_called):
+            self.being_called.add(node)
             self.host.spawn(self._call(node))
-        return dropped
+        return now_dropped
 
     def _unheard_for(self, seconds: float) -> list[Node]:
         return [node for node in self.view.members if self.time - self.heard[node.id] > seconds]
@@ -101,41 +102,41 @@ class Membership:
         """Find the replica sets of which no node is heard, in all views that a node may be in."""
         view = self.view
         if view.members and all(self.in_sync.get(id, 0) >= view.epoch for id in view.ids):
-            self.views, self.missing = [view], set()
-        self.lost = self.missing.union(late)
-        self.gone = {node: end for node, end in self.gone.items() if node in self.lost}
-        ended = {node for node, end in self.gone.items() if end < self.time}
-        self.missing -= ended
-        self.lost -= ended
+            self.views, self.dropped = [view], set()
+        self.unheard = self.dropped.union(late)
+        self.dead = {node: end for node, end in self.dead.items() if node in self.unheard}
+        ended = {node for node, end in self.dead.items() if end < self.time}
+        self.dropped -= ended
+        self.unheard -= ended
         self.needed = set()
-        alive = {*view.members, *self.lost} - ended
-        for old in self.views if self.lost else ():
+        alive = {*view.members, *self.unheard} - ended
+        for old in self.views if self.unheard else ():
             rest = replace(old, members=tuple(node for node in old.members if node in alive))
             for replica_set in map(rest.replica_set, rest.ids):
-                if self.lost.issuperset(replica_set):
+                if self.unheard.issuperset(replica_set):
                     self.needed.update(replica_set)
 
     async def _call(self, node: Node) -> None:
-        """Find out whether a node that is not heard is gone; if it is not, tell it the view."""
+        """Find out whether a node that is not heard is dead; if it is not, tell it the view."""
         view = self.view
         try:
             await self.host.call(node.address, "install", view, messages.CALL_TIMEOUT)
             if view.by_id.get(node.id) != node:
-                self.missing.discard(node)  # it knows now
+                self.dropped.discard(node)  # it knows now
         except messages.Refused:
-            self._is_gone(node)
+            self._note_dead(node)
         except messages.Unreachable:
             pass
         await self.host.sleep(messages.HEARTBEAT_INTERVAL)
-        self.called.discard(node)
+        self.being_called.discard(node)
 
-    def _is_gone(self, node: Node) -> None:
-        """Wait only for the end of the leases that a node gave: it is dead."""
-        self.gone.setdefault(node, self.time + messages.LEASE_TIMEOUT)
+    def _note_dead(self, node: Node) -> None:
+        """Note that a node is dead: only the leases that it gave have to run out."""
+        self.dead.setdefault(node, self.time + messages.LEASE_TIMEOUT)
 
     def _open(self) -> None:
         self.open = True
-        if self.view.members:  # a ring of before: no epoch of this life may meet one of then
+        if self.view.members:  # of an earlier ring: its epochs must not be used again
             self._change(self.view.members, self._next_life(self.view))
             self.affected = dict.fromkeys(self.view.ids, self.view.epoch)  # until all know it
 
@@ -161,10 +162,10 @@ class Membership:
     def _has_room_for(self, address: str) -> bool:
         """Tell whether the ring is ready for one more, at an address that only one can have."""
         others = [node for node in self.view.members if node.address != address]
-        for node in self.lost:
+        for node in self.unheard:
             if node.address == address:  # another process has bound its port
-                self._is_gone(node)
-        if not self.lost and len(others) < len(self.view.members):  # it is not yet missed
+                self._note_dead(node)
+        if not self.unheard and len(others) < len(self.view.members):  # it is not yet missed
             self._change(others)
         return self.all_in_sync() and not self.needed and len(others) == len(self.view.members)
 
@@ -274,13 +275,13 @@ class Membership:
         old = self.view
         ring = old.ring if ring is None else ring
         self.view = View(epoch or old.epoch + 1, old.m, tuple(members), ring)
-        gone = [node.id for node in old.members if self.view.by_id.get(node.id) != node]
+        removed = [node.id for node in old.members if self.view.by_id.get(node.id) != node]
         for known in (self.heard, self.affected, self.in_sync):
-            for id in gone:
+            for id in removed:
                 known.pop(id, None)
         self.views.append(self.view)
         addresses = {node.address for node in self.view.members}
-        self.missing = {node for node in self.missing if node.address not in addresses}
+        self.dropped = {node for node in self.dropped if node.address not in addresses}
         for id in self.view.affected(old):
             self.affected[id] = self.view.epoch
             self.heard.setdefault(id, self.time)

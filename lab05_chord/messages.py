@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Protocol
 
 from chord import MAX_EPOCH, Node, View
 
-HEARTBEAT_INTERVAL = 1.0  # s between two questions of a node to the registry
-LEASE_TIMEOUT = 2.5  # s from a question, for which its answer lets a node serve
-SILENCE_TIMEOUT = 3.0  # s without a question; more than a lease, then the registry drops the node
+HEARTBEAT_INTERVAL = 1.0  # s between two heartbeats of a node
+LEASE_TIMEOUT = 2.5  # s that a lease lasts, from the sending of the heartbeat
+SILENCE_TIMEOUT = 3.0  # s without a heartbeat, more than a lease: then the registry drops the node
 LISTEN_TIMEOUT = 1.0  # s after its start in which a registry only listens and changes nothing
-CALL_TIMEOUT = 1.0  # s for an answer that needs no third program
+CALL_TIMEOUT = 1.0  # s for the reply to a call that needs no further call
 VERSIONS_PER_EPOCH = 2**32
 
 
@@ -39,7 +39,7 @@ class Host(Protocol):
     """
 
     def now(self) -> float:
-        """Return monotonic time in seconds."""
+        """Return the time in seconds; it goes on while the machine sleeps, and never back."""
 
     def draw(self, low: int, high: int) -> int:
         """Return a random integer, both ends included."""
@@ -120,7 +120,7 @@ class Departed:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The node lives, in this epoch, and was last in sync in that one; where does it stand?"""
+    """Sign of life: the sender's epoch, and the last epoch in which it was in sync."""
 
     id: int = 0
     address: str = ""
@@ -160,12 +160,11 @@ class Status(enum.IntEnum):
 class RequestId(NamedTuple):
     """The identity of one operation, under which a node may ask for it again; done once.
 
-    node, epoch: where and when the node that asks joined first, which no other node shares.
+    process: drawn at the start of the node that asks, so that no other process has it.
     counter: its operations. oldest: its oldest one on this key that is still under way.
     """
 
-    node: int
-    epoch: int
+    process: int
     counter: int
     oldest: int
 

@@ -26,14 +26,13 @@ class Place:
     """The place of one node in the ring; no I/O.
 
     Args:
-        now: returns monotonic time in seconds. address: "ip:port" by which others reach the node.
+        now: returns the time in seconds, see messages.Host. address: "ip:port" for other nodes.
     """
 
     def __init__(self, now: Callable[[], float], address: str):
         self.now = now
         self.address = address
         self.id = -1
-        self.name = 0, 0  # id and epoch of its first joining, which no other node has
         self.joined_epoch = 0
         self.view = View()
         self.served_after: int | None = None  # it serves the arc (served_after, id]; None: nothing
@@ -51,7 +50,7 @@ class Place:
         return node is not None and node.address == self.address
 
     def is_member(self, id: int | None = None) -> bool:
-        """Tell whether this node is in the ring, under this id, be it about to leave."""
+        """Tell whether this node is in the ring, also while it leaves, and has this id."""
         return not self.joining and id in (None, self.id) and self.is_in(self.view)
 
     @property
@@ -78,7 +77,7 @@ class Place:
         return max(0.0, self.lease_start + LEASE_TIMEOUT - self.now())
 
     def later(self, one: int, other: int) -> int:
-        """Return which of two ids comes last, clockwise, on the way to this node's."""
+        """Return which of two ids is nearer to this node's, going clockwise to it."""
         return other if between(other, one, self.id) else one
 
     def check_ring(self, ring: int) -> None:
@@ -94,14 +93,12 @@ class Place:
 
     def enter(self, id: int, view: View, lease_start: float) -> None:
         """Take a place in the ring."""
-        if self.id < 0:
-            self.name = id, view.epoch
         self.id, self.view, self.joined_epoch = id, view, view.epoch
         self.served_after, self.in_sync_epoch = None, 0
         self.lease_start = lease_start
 
-    def step_into(self, view: View) -> bool:
-        """Step into a view, if it is newer, and stop serving what is another's there.
+    def adopt(self, view: View) -> bool:
+        """Adopt a view, if it is newer, and stop serving what is another node's there.
 
         The node stays in sync if its predecessor and its replicas are the same as before.
         """

@@ -3,8 +3,8 @@
 The replica set of a key is its owner and the owner's next two successors.
 
 1. A replica takes a copy only in the epoch that it is in itself, and a write is acknowledged only
-   when the whole set has taken it in one epoch. So a view that one replica has left behind can
-   acknowledge nothing any more: one replica that knows the new view seals the old one.
+   when the whole set has taken it in one epoch. So as soon as one replica knows a newer view, no
+   write of the older view can be acknowledged any more: that replica seals the older view.
 2. A write that not all have taken is *uncertain*: some may have it. Its owner remembers the key.
    Before it answers "False" about it, it writes the true state anew, with a higher version.
    The next owner finds the record or not, and decides for all (see sync.py).

@@ -139,13 +139,13 @@ def versions_on(versions: dict[str, int], after: int, upto: int, m: int) -> dict
 
 def remember(done: tuple[RequestId, ...], new: RequestId) -> tuple[RequestId, ...]:
     """Return the request ids to keep with a record that the new request makes."""
-    kept = [old for old in done if old[:2] != new[:2] or old.counter >= new.oldest]
+    kept = [old for old in done if old.process != new.process or old.counter >= new.oldest]
     return (*kept, new)[-REQUESTS_KEPT:]
 
 
 def is_over(done: tuple[RequestId, ...], request: RequestId) -> bool:
     """Tell whether a request has ended, and this is a message of it that was long under way."""
-    return any(old[:2] == request[:2] and request.counter < old.oldest for old in done)
+    return any(old.process == request.process and request.counter < old.oldest for old in done)
 
 
 def version_of(records: dict[str, Record], key: str) -> int:

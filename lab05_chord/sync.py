@@ -1,8 +1,8 @@
 """In sync: a node and its replicas agree on every record of its arc, before it serves the arc.
 
 A node whose arc grew in a view (it joined, or its predecessor left or died) serves the new part
-only when it is in sync: both its successors are in this view, it has fetched what is newer with one
-of them, and both have what it has. A node whose arc shrank stops serving the lost part the moment
+only when it is in sync: both its successors are in this view, it has fetched what one of them has
+newer, and both have what it has. A node whose arc shrank stops serving the lost part the moment
 it knows of the view, and the new owner cannot be in sync before, because the old owner is one of
 the two that it asks. Between two owners there is a moment with none, in which callers try again;
 never one with two.
@@ -50,11 +50,15 @@ class Sync:
         self.transfer, self.replication = transfer, replication
         self.heartbeat, self.heartbeat_soon = heartbeat, heartbeat_soon
         self.known: dict[Node, RemoteVersions] = {}  # what the successors have
-        self.copied = Store(0)  # before this node was in the ring
+        self.copied = Store(0)  # what it copied before joining
         self.running = False
         self.swept_epoch = 0
 
     # --- before and after joining ---
+
+    def start_joining(self) -> None:
+        """Forget what was copied for an earlier attempt: it may have been removed since."""
+        self.copied = Store(0)
 
     async def copy(self, reserved: Registered) -> bool:
         """Copy what this node will hold from its successors to be, which serve it meanwhile.
@@ -125,7 +129,10 @@ class Sync:
         if self.place.in_sync_epoch < self.place.joined_epoch:  # the predecessor has not heard
             self.host.spawn(try_call(self.host, predecessor, "install", view))
         theirs = await self.host.gather(
-            *(self.transfer.versions(view, it, predecessor.id, id, self.known) for it in replicas)
+            *(
+                self.transfer.versions(view, node, predecessor.id, id, self.known)
+                for node in replicas
+            )
         )
         if None in theirs:
             return False
@@ -133,7 +140,8 @@ class Sync:
         await self.host.sleep(0)  # what follows is long
         records = newest | self._served(view)
         pushes = (
-            self.transfer.push(view, *its, records) for its in zip(replicas, theirs, strict=True)
+            self.transfer.push(view, *replica, records)
+            for replica in zip(replicas, theirs, strict=True)
         )
         if not all(await self.host.gather(*pushes)) or self._is_over(view):
             return False

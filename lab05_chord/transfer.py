@@ -56,21 +56,21 @@ class Transfer:
 
         Only what is not yet known is asked for, page by page.
         """
-        its = known.get(node)
-        if its is None or not its.covers(after, upto, view.m):
-            its = known[node] = RemoteVersions(after, upto)
+        remote = known.get(node)
+        if remote is None or not remote.covers(after, upto, view.m):
+            remote = known[node] = RemoteVersions(after, upto)
         more = True
         while more:
-            arc = its.after, its.upto
-            request = DigestRequest(node.id, view, *arc, its.generation, its.since)
+            arc = remote.after, remote.upto
+            request = DigestRequest(node.id, view, *arc, remote.generation, remote.since)
             reply = await self._call(node, "digest", request)
             self.learn(reply.view)
             if not reply.accepted:
                 return None
-            its.add(reply)
+            remote.add(reply)
             more = reply.more
             await self.host.sleep(0)  # with many keys this was long, and so is what follows
-        return its.on(after, upto, view.m)
+        return remote.on(after, upto, view.m)
 
     async def _call(self, node: Node, method: str, request: object) -> object:
         """Call for one piece of a transfer; after a failure the next one is given more time."""

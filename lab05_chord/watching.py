@@ -194,12 +194,12 @@ class Watcher:
         self.clock.tick()
         self.poll.poll(messages.Empty())
         self._note_registry()
-        for place, node in list(self.nodes.items()):
+        for key, node in list(self.nodes.items()):
             if not node.ended:
                 node.ask()
                 self._note_node(node)
             elif time.monotonic() - node.ended_at > GHOST_TIME:
-                del self.nodes[place]
+                del self.nodes[key]
         self._note_sync()
 
     def picture(self) -> dict:
@@ -241,14 +241,14 @@ class Watcher:
         is_first, self.ring = not self.ring.m, ring
         members = {(node.id, node.address) for node in ring.nodes}
         joining = {(node.id, node.address) for node in ring.joining} - members
-        for place, node in self.nodes.items():
-            if not node.ended and place not in members | joining:
+        for key, node in self.nodes.items():
+            if not node.ended and key not in members | joining:
                 self._end(node)
-        for place in members | joining:
-            if place not in self.nodes or self.nodes[place].ended:
-                self.nodes[place] = WatchedNode(*place, self.clock)
-        for place in members:
-            node = self.nodes[place]
+        for key in members | joining:
+            if key not in self.nodes or self.nodes[key].ended:
+                self.nodes[key] = WatchedNode(*key, self.clock)
+        for key in members:
+            node = self.nodes[key]
             if not (node.is_member or is_first):
                 self.note(f"node {node.id} at {node.address} joined: epoch {ring.epoch}", "good")
             node.is_member = True

@@ -1,4 +1,4 @@
-"""Between the rules and the world: their values as protobuf messages, their awaits as threads."""
+"""Runs the rules over gRPC: values become protobuf messages, and each await blocks a thread."""
 
 import contextlib
 import functools
@@ -28,8 +28,8 @@ BULK_SIZE = 64_000  # bytes
 # makes another for the next call. The channel itself, a small object, goes a little later.
 CONNECTION_IDLE_TIMEOUT = 10.0  # s
 CHANNEL_IDLE_TIMEOUT = 300.0  # s, more than any call takes
-# A connection that has brought no answer for so long, and now not in time, may have died without a
-# word. Keep-alive would find out after 4 s, when the registry has dropped the node; so a channel
+# A connection without an answer for this long, on which a call has just timed out, may have died.
+# Keep-alive would find out after 4 s, when the registry has dropped the node; so a channel
 # with a new connection takes its place.
 ANSWER_TIMEOUT = 0.9  # s, less than messages.CALL_TIMEOUT
 # How many calls of a kind may hold a thread of a server at a time. An operation waits for hops
@@ -124,7 +124,14 @@ class Threads:
     next, and waiting without it. So the rules never see two threads at a time.
     """
 
-    now = staticmethod(time.monotonic)
+    @staticmethod
+    def now() -> float:
+        """Return the time in seconds, also of a sleep of the machine: leases run out in it.
+
+        On Linux CLOCK_MONOTONIC stands still then, and on macOS time.monotonic().
+        """
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
     draw = staticmethod(random.randint)
     draw_identity = staticmethod(lambda: 1 + secrets.randbits(62))  # whatever seed `draw` has
 
@@ -196,11 +203,11 @@ class Threads:
         except ValueError as error:  # it is no node or registry
             raise values.Unreachable(f"{address}: {error}") from None
 
-    def find_registry(self, address: str, patience: float) -> None:
+    def find_registry(self, address: str, timeout: float) -> None:
         """Wait until there is a registry at an address; raise Unreachable if there is none."""
         try:
             self.channels.to(address).registry.get_chord_info(
-                messages.Empty(), timeout=patience, wait_for_ready=True
+                messages.Empty(), timeout=timeout, wait_for_ready=True
             )
         except grpc.RpcError:
             raise values.Unreachable(address) from None
@@ -217,7 +224,7 @@ class Channel:
         self.close = channel.close
         self.registry = services.RegistryServiceStub(channel)
         self.node = services.NodeServiceStub(channel)
-        self.place = address, bulk
+        self.key = address, bulk
         self.used = self.heard = time.monotonic()
 
 
@@ -244,15 +251,15 @@ class Channels:
         """Take another channel for the next call, if this one has brought nothing for a while."""
         with self._lock:
             silent = time.monotonic() - channel.heard > ANSWER_TIMEOUT
-            if silent and self._current.get(channel.place) is channel:
-                del self._current[channel.place]
+            if silent and self._current.get(channel.key) is channel:
+                del self._current[channel.key]
 
     def _close_idle(self) -> None:
         oldest = time.monotonic() - CHANNEL_IDLE_TIMEOUT
         for channel in [channel for channel in self._open if channel.used < oldest]:
             self._open.remove(channel)
-            if self._current.get(channel.place) is channel:
-                del self._current[channel.place]
+            if self._current.get(channel.key) is channel:
+                del self._current[channel.key]
             channel.close()
 
 

@@ -266,8 +266,8 @@ def test_records_travel_in_messages_of_bounded_size(size):
 
 
 def test_request_ids_are_kept_until_their_node_has_ended_them():
-    of_two = [messages.RequestId(2, 1, *it) for it in ((7, 7), (8, 7), (9, 8))]
-    other = messages.RequestId(16, 3, 1, 1)
+    of_two = [messages.RequestId(2, *it) for it in ((7, 7), (8, 7), (9, 8))]
+    other = messages.RequestId(16, 1, 1)
     kept = ()
     for request in (*of_two[:2], other, of_two[2]):
         kept = store.remember(kept, request)

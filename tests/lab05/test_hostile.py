@@ -104,7 +104,7 @@ def test_no_call_of_a_stranger_stops_a_ring(spawn, rpc):
         (registry.populate_finger_table, rpc.Heartbeat(id=-1, epoch=LARGEST)),
         (registry.populate_finger_table, rpc.Heartbeat(id=-1, in_sync_epoch=LARGEST)),
         (registry.restore, rpc.View(epoch=LARGEST, m=5)),
-        (registry.restore, rpc.View(epoch=2**29, m=5)),
+        (registry.restore, rpc.View(epoch=2**30, m=5)),
         (registry.restore, rpc.View(epoch=9, m=6)),
         (registry.restore, view),
         (node.install, view),

@@ -89,6 +89,30 @@ def test_a_node_that_did_not_answer_is_not_asked_again_until_it_is_heard():
     assert node.host.asked[3:] == ["host:24", "host:24", "host:31"]
 
 
+def test_a_get_gives_a_long_text_more_time_with_each_attempt():
+    node, timeouts = node_in(view_of(EXAMPLE), 16), []
+    call = node.host.call
+
+    async def note_timeout(address, method, request, timeout):
+        timeouts.append(round(timeout, 3))
+        return await call(address, method, request, timeout)
+
+    def sleep(address):
+        node.host.time += timeouts[-1]
+        raise messages.Unreachable
+
+    async def pause(seconds):
+        node.lookup.silent.clear()
+        node.host.time += seconds
+
+    node.host.call, node.host.sleep, node.host.answers = note_timeout, pause, {"route": sleep}
+    node.lookup.owners.add(25)
+    for kind, expected in ((messages.Kind.GET, [2, 4]), (messages.Kind.FIND, [2, 2, 2])):
+        timeouts.clear()
+        asyncio.run(node.operate(kind, "Moscow"))
+        assert [t for t in timeouts if t > 1][: len(expected)] == expected
+
+
 # --- the dialogue with the registry ---
 
 

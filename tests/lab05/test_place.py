@@ -56,8 +56,8 @@ def test_a_node_refuses_every_message_of_another_ring(method, request_):
 
 def test_an_answer_of_another_ring_changes_no_view():
     node = node_in(view_of([2, 16, 24]), 16)
-    node.learn(STRANGE)
-    node.learn(chord.View())  # of a node that has not joined yet
+    node.adopt_if_same_ring(STRANGE)
+    node.adopt_if_same_ring(chord.View())  # of a node that has not joined yet
     assert node.place.view.ring == 1
 
 

@@ -28,7 +28,7 @@ def node():
 
 
 def request(kind, counter=1, key=KEY, text="text"):
-    return messages.Operation(kind, key, text, messages.RequestId(2, 1, counter, counter))
+    return messages.Operation(kind, key, text, messages.RequestId(2, counter, counter))
 
 
 SAVE, REMOVE = request(messages.Kind.SAVE), request(messages.Kind.REMOVE)

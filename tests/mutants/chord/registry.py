@@ -20,7 +20,7 @@ MUTANTS = [
     Mutant(
         "a new registry begins before it has heard all",
         MEMBERSHIP,
-        "            if all(node in silent for node in unheard):\n",
+        "            if all(node in silent for node in strange):\n",
         "            if True:\n",
     ),
     Mutant(
@@ -44,8 +44,8 @@ MUTANTS = [
     Mutant(
         "all silent nodes are dropped",
         MEMBERSHIP,
-        "        for node in self.needed.intersection(members):  # a line",
-        "        for node in ():  # a line",
+        "        for node in self.needed.intersection(members):  # a link",
+        "        for node in ():  # a link",
     ),
     Mutant(
         "nodes that fall silent one after the other are dropped",
@@ -56,13 +56,13 @@ MUTANTS = [
     Mutant(
         "a dropped node is forgotten at once",
         MEMBERSHIP,
-        "            self.missing.update(self.lost.intersection(dropped))\n",
+        "            self.dropped.update(self.unheard.intersection(now_dropped))\n",
         "",
     ),
     Mutant(
         "a dropped node is never forgotten",
         MEMBERSHIP,
-        "            self.views, self.missing = [view], set()\n",
+        "            self.views, self.dropped = [view], set()\n",
         "            pass\n",
     ),
     Mutant(
@@ -74,26 +74,26 @@ MUTANTS = [
     Mutant(
         "a dropped node that has answered still counts",
         MEMBERSHIP,
-        "                self.missing.discard(node)  # it knows now\n",
+        "                self.dropped.discard(node)  # it knows now\n",
         "                pass\n",
     ),
     Mutant(
         "a node that is gone takes its leases with it",
         MEMBERSHIP,
-        "        self.gone.setdefault(node, self.time + messages.LEASE_TIMEOUT)\n",
-        "        self.gone.setdefault(node, self.time)\n",
+        "        self.dead.setdefault(node, self.time + messages.LEASE_TIMEOUT)\n",
+        "        self.dead.setdefault(node, self.time)\n",
     ),
     Mutant(
         "a silent node is never known to be gone",
         MEMBERSHIP,
-        "        except messages.Refused:\n            self._is_gone(node)\n",
+        "        except messages.Refused:\n            self._note_dead(node)\n",
         "        except messages.Refused:\n            pass\n",
     ),
     Mutant(
         "a node that does not answer is taken for gone",
         MEMBERSHIP,
         "        except messages.Unreachable:\n            pass\n",
-        "        except messages.Unreachable:\n            self._is_gone(node)\n",
+        "        except messages.Unreachable:\n            self._note_dead(node)\n",
     ),
     Mutant(
         "a newcomer is admitted while silent nodes may serve",
@@ -116,7 +116,7 @@ MUTANTS = [
     Mutant(
         "a node that gets no lease does not learn why",
         MEMBER,
-        "                self.learn(reply.view)\n                return None\n",
+        "                self.adopt_if_same_ring(reply.view)\n                return None\n",
         "                return None\n",
     ),
     Mutant(
