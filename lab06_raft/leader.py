@@ -79,7 +79,7 @@ class Leadership:
         return Place(self.log.last_index, self.term)
 
     def start_read(self) -> Read:
-        """Begin a read: it is not enough to have been the leader a moment ago (§8)."""
+        """Begin a read (ReadIndex): note the commit index, then ask a majority (§8)."""
         self.broadcast()
         return Read(self.term, self.round, max(self.replica.commit_index, self.start_index))
 
@@ -110,7 +110,12 @@ class Leadership:
         if follower.under_way or follower.next_index > self.released_index:
             return False
         if follower.next_index > self.log.snapshot_index:
-            entries = self.log.batch(follower.next_index, self.released_index, *self.limits[:2])
+            entries = self.log.batch(
+                follower.next_index,
+                self.released_index,
+                self.limits.batch_entries,
+                self.limits.batch_size,
+            )
             follower.under_way = self._send_entries(peer, entries)
         else:
             follower.under_way = self._send_piece(peer)
@@ -138,8 +143,8 @@ class Leadership:
 
     # Replies
 
-    def is_over(self, call: Call) -> None:
-        """Note that a call has ended; if it had no reply, the next heartbeat repeats it."""
+    def end_call(self, call: Call) -> None:
+        """Note that a call has ended. If it had no reply, the next heartbeat repeats it."""
         follower = self.followers[call.peer]
         if follower.under_way is call:
             follower.under_way = None
@@ -162,14 +167,13 @@ class Leadership:
         if not outgoing or outgoing.snapshot.index != index:
             return
         if reply.installed:
-            follower.outgoing = None
             self._matches(follower, index)
         else:
             outgoing.go_on(reply.offset)
         self._send_missing(call.peer)
 
     def _answered(self, call: Call) -> Follower:
-        self.is_over(call)
+        self.end_call(call)
         follower = self.followers[call.peer]
         follower.answered_round = max(follower.answered_round, call.round)
         return follower
@@ -177,6 +181,8 @@ class Leadership:
     def _matches(self, follower: Follower, index: int) -> None:
         follower.match_index = max(follower.match_index, index)
         follower.next_index = max(follower.next_index, index + 1)
+        if follower.outgoing and follower.next_index > follower.outgoing.snapshot.index:
+            follower.outgoing = None  # it is there, though its last reply may be lost
         self.advance_commit_index()
 
     def advance_commit_index(self) -> None:

@@ -31,7 +31,7 @@ class Log:
         self.snapshot_index = self.saved_index = snapshot_index
         self.snapshot_term = snapshot_term
         self.entries: list[Entry] = []
-        self._sizes = [0]  # bytes up to the end of the snapshot, and of each entry, in total
+        self._sizes = [0]  # running totals in bytes: before the first entry, and after each
         self._first_unsaved = snapshot_index + 1
 
     @property
@@ -72,7 +72,7 @@ class Log:
         return tuple(self.entries[start:end])
 
     def tail(self, last: int, count: int, size: int) -> int:
-        """Return the index before the entries up to `last` that number `count` and have `size`."""
+        """Return the index before the longest run up to `last` of at most `count` and `size`."""
         end = last - self.snapshot_index
         fitting = bisect_left(self._sizes, self._sizes[end] - size, hi=end)
         return self.snapshot_index + max(fitting, end - count, 0)

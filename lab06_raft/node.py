@@ -21,7 +21,7 @@ STALL_TIMEOUT = 0.02  # s: woken so late, this process was not running, and mess
 MAX_TERM_STEP = 2**32  # more elections than any server can have missed
 
 
-class View(NamedTuple):
+class Announced(NamedTuple):
     """The part of a server's state that is announced."""
 
     role: Role | None
@@ -33,7 +33,7 @@ class Node:
     """One server without its RPC methods.
 
     Args:
-        raft: the core. peers: the ways to the other servers, by id.
+        raft: the core. peers: the channels to the other servers, by id.
         save: writes a change to the disk. executor: runs it; None if it takes no time.
         announce: is told the state before and after each step that has changed it.
     """
@@ -44,7 +44,7 @@ class Node:
         peers: dict,
         save: Callable[[Unsaved], None],
         executor: Executor | None,
-        announce: Callable[[View, View], None],
+        announce: Callable[[Announced, Announced], None],
     ):
         self.loop = asyncio.get_running_loop()
         self.raft = raft
@@ -57,25 +57,25 @@ class Node:
         self._announce = announce
         self._tasks: set[asyncio.Task] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._not_before = 0.0  # a follower acts no earlier, though its deadline has passed:
-        self._excused = 0.0  # the deadline that was last put off
+        self._not_before = 0.0  # after a stall: no election before this time
+        self._excused = 0.0  # the deadline that was put off for a stall; each is only once
         self._is_saving = False
         self._after_save: list[Callable] = []  # what waits for the save under way,
         self._after_next: list[Callable] = []  # and for the one after that
 
     def start(self) -> None:
         """Announce the first state and let the timer run."""
-        state = self._view()
+        state = self._announced()
         self._announce(state._replace(role=None), state)
         self.raft.restart_timer(self.loop.time())
         self._arm_timer()
 
     def step(self, action: Callable, *args):
         """Let one thing happen to the core; save it, announce it, and let out what follows."""
-        before = self._view()
+        before = self._announced()
         result = action(*args)
         self._begin_save()
-        if (after := self._view()) != before:
+        if (after := self._announced()) != before:
             self._when_saved(partial(self._announce, before, after))
         for call in self.raft.take_outbox():
             if isinstance(call.request, RequestVoteRequest):
@@ -106,8 +106,8 @@ class Node:
         """Tell whether elections can have reached a term."""
         return term <= self.raft.current_term + MAX_TERM_STEP
 
-    def _view(self) -> View:
-        return View(self.raft.role, self.raft.current_term, self.raft.voted_for)
+    def _announced(self) -> Announced:
+        return Announced(self.raft.role, self.raft.current_term, self.raft.voted_for)
 
     def _spawn(self, work: Callable[..., Coroutine], *args) -> None:
         task = self.loop.create_task(work(*args))
@@ -123,7 +123,7 @@ class Node:
         unsaved = self.raft.take_unsaved()
         if self._executor is None:
             self._save(unsaved)
-            self.raft.saved(unsaved)
+            self.raft.mark_saved(unsaved)
         else:
             self._is_saving = True
             saved = self.loop.run_in_executor(self._executor, self._save, unsaved)
@@ -134,7 +134,7 @@ class Node:
             self._fail(error)
         self._is_saving = False
         released, self._after_save, self._after_next = self._after_save, self._after_next, []
-        self.step(self.raft.saved, unsaved)
+        self.step(self.raft.mark_saved, unsaved)
         for effect in released:
             effect()
 

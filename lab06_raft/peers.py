@@ -10,7 +10,7 @@ from rpc import grpc  # not `import grpc`: rpc first silences its log
 
 messages, services = rpc.compile_proto("raft.proto")
 
-VOTE_TIMEOUT = ELECTION_TIMEOUT_RANGE[1]  # s: a vote that comes later counts no more
+VOTE_TIMEOUT = ELECTION_TIMEOUT_RANGE[1]  # s: a later vote does not count any more
 APPEND_TIMEOUT = 0.5  # s for a heartbeat and its reply, and more for what it carries:
 SLOWEST_LINK = 200_000  # bytes/s
 
@@ -42,7 +42,7 @@ SERVER_OPTIONS = {
 
 
 class Peer:
-    """The way to another server."""
+    """The two channels to another server: for small messages, and for large ones."""
 
     def __init__(self, address: str):
         small = grpc.aio.insecure_channel(address, options=[*SMALL_OPTIONS.items()])

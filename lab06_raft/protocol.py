@@ -94,7 +94,10 @@ class Place(NamedTuple):
 
 
 class Read(NamedTuple):
-    """The condition on which a leader may answer a read (§8)."""
+    """A read at the leader (ReadIndex: §8; §6.4 of Ongaro's dissertation).
+
+    It may be answered when a majority has answered `round` in `term`, and `index` is applied.
+    """
 
     term: int
     round: int
@@ -119,7 +122,8 @@ class Unsaved(NamedTuple):
     installed: Snapshot | None  # replaces the whole snapshot and log
     first_index: int  # the log from here on is replaced by `entries`
     entries: Sequence[Entry]
-    compacted: Snapshot | None  # the log up to its index becomes this change of the snapshot
+    # Only what has changed in the snapshot on disk; the log up to its index goes.
+    compacted: Snapshot | None
 
 
 @dataclass

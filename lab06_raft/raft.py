@@ -10,7 +10,7 @@ Consensus Algorithm (Extended Version)".
     +----------+ -------------> +-----------+ -------------> +--------+
     | FOLLOWER |                | CANDIDATE |                | LEADER |
     +----------+ <------------- +-----------+                +--------+
-         ^       timer is up (draws a new span), a leader of        |
+         ^       timer is up (draws a new timeout), a leader of     |
          |       this term is heard, or a higher term is seen       |
          +----------------------------------------------------------+
                  a higher term is seen
@@ -21,14 +21,14 @@ The rules that make it safe:
   * a follower takes entries only where the entry before them matches (`append_entries`);
   * an entry is committed when a majority has it on disk and it is of the leader's own term
     (leader.py); a committed entry is never lost, and all servers apply it in log order.
-The timer follows the lab's text: a server keeps one span, every reset starts that same span again,
-and it draws a new one only when an election of its own has failed.
+The timer follows the lab's text: a server keeps one election timeout. Every reset starts it again,
+and the server draws a new one only when an election of its own has failed.
 
-How to drive it: call a receiver or `tick`, then make the calls of `take_outbox()` and send the
-reply. Calls for votes and all replies wait until `take_unsaved()` is on disk (§5.1, "updated on
-stable storage before responding"); tell `saved` then. A leader's calls need not wait: its term was
-on disk before it asked for votes, and it counts an entry of its own only after `saved`. Tell
-`call_lost` when a call gets no reply. Times are seconds on one clock; call `tick` at `deadline`.
+How to drive it: call a receiver or `tick`. Make the calls of `take_outbox()` and send the reply.
+Calls for votes and all replies wait until the change of `take_unsaved()` is on disk (§5.1, "updated
+on stable storage before responding"); then call `mark_saved`. A leader's calls need not wait: its
+term was on disk before it asked for votes, and it counts its own entries only after `mark_saved`.
+Call `call_lost` for a call without a reply, and `tick` at `deadline`. Times are in seconds.
 """
 
 import enum
@@ -52,7 +52,7 @@ from replica import DEFAULT_LIMITS, Limits, Replica
 from snapshots import Incoming
 
 HEARTBEAT_INTERVAL = 0.050  # s between a leader's AppendEntries
-ELECTION_TIMEOUT_RANGE = (0.150, 0.300)  # s: the spans from which a follower's timer is drawn
+ELECTION_TIMEOUT_RANGE = (0.150, 0.300)  # s: a server draws its election timeout from it
 
 
 class Role(enum.Enum):
@@ -66,7 +66,7 @@ class Raft:
 
     Args:
         node_id: its own id. members: the ids of all servers, its own included.
-        new_timeout: draws the span of a timer, in seconds.
+        new_timeout: draws an election timeout, in seconds.
         now: the time at the start. saved: what the disk held. limits: of memory and messages.
     """
 
@@ -129,7 +129,7 @@ class Raft:
         self._taken_state = (self.current_term, self.voted_for)
         return Unsaved(*self._taken_state, *self.replica.take_unsaved())
 
-    def saved(self, unsaved: Unsaved) -> None:
+    def mark_saved(self, unsaved: Unsaved) -> None:
         """Note that a change is on disk."""
         if unsaved.entries:
             last_index = unsaved.first_index + len(unsaved.entries) - 1
@@ -153,7 +153,7 @@ class Raft:
         self.restart_timer(now)
 
     def restart_timer(self, now: float) -> None:
-        """Count from the beginning: the same span as before, or up to the next heartbeat."""
+        """Start the election timeout again, or a leader's time to its next heartbeat."""
         self.deadline = now + (HEARTBEAT_INTERVAL if self.leadership else self.timeout)
 
     # Receivers of requests
@@ -171,13 +171,10 @@ class Raft:
         """Follow the leader of this term and copy its log (Figure 2, AppendEntries RPC; §5.3)."""
         if not self._follow(request, now):
             return AppendEntriesReply(self.current_term, False)
-        prev, entries = request.prev_log_index, request.entries
-        if prev < self.log.snapshot_index:  # late: what is in the snapshot is committed, it matches
-            entries = entries[self.log.snapshot_index - prev :]
-            prev = self.log.snapshot_index
-        elif not self.log.holds(prev, request.prev_log_term):
+        prev, prev_term = request.prev_log_index, request.prev_log_term
+        if prev > self.commit_index and not self.log.holds(prev, prev_term):
             return AppendEntriesReply(self.current_term, False, self.log.conflict_index(prev))
-        if not self.replica.copy(prev + 1, entries):
+        if not self.replica.copy(prev, prev_term, request.entries):
             return AppendEntriesReply(self.current_term, False, 1)
         last_new_index = request.prev_log_index + len(request.entries)
         self.replica.commit(min(request.leader_commit, last_new_index))
@@ -240,7 +237,7 @@ class Raft:
     def call_lost(self, call: Call) -> None:
         """Note that a call has got no reply."""
         if self._leads_in(call.request.term):
-            self.leadership.is_over(call)
+            self.leadership.end_call(call)
 
     def _leads_in(self, term: int) -> bool:
         return self.leadership is not None and self.leadership.term == term

@@ -43,20 +43,22 @@ class Replica:
         self._installed: Snapshot | None = None
         self._compacted: Snapshot | None = None
 
-    def copy(self, index: int, entries: tuple[Entry, ...]) -> bool:
-        """Take over entries from `index` on; what is there already, even more of it, stays (§5.3).
+    def copy(self, prev: int, prev_term: int, entries: tuple[Entry, ...]) -> bool:
+        """Take over the entries after (prev, prev_term); what is there already stays (§5.3).
 
         Return False if a committed entry would have to go. That happens only without --data-dir,
         when a majority has forgotten it: this server then starts over, to follow that majority.
         """
-        for offset, entry in enumerate(entries):
-            if self.log.holds(index + offset, entry.term):
+        terms = prev_term, *(entry.term for entry in entries)
+        for offset, term in enumerate(terms):
+            index = prev + offset
+            if index < self.log.snapshot_index or self.log.holds(index, term):
                 continue
-            if index + offset <= self.commit_index:
+            if index <= self.commit_index:
                 self._restart(Snapshot(), [])
                 return False
-            self.log.truncate(index + offset)
-            self.log.append(entries[offset:])
+            self.log.truncate(index)
+            self.log.append(entries[offset - 1 :])
             break
         return True
 
@@ -112,6 +114,7 @@ class Replica:
         if last - start < limits.snapshot_after and not is_large:
             return
         index = log.tail(last, limits.snapshot_after // 10, limits.snapshot_after_size // 10)
+        # Only what these entries have changed: the disk has the rest.
         values, sessions = self.machine.take_changes(start + 1, log.entries[: index - start])
         earlier = self._compacted or Snapshot()
         values, sessions = earlier.values | values, _later(earlier.sessions, sessions)

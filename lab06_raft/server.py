@@ -4,7 +4,7 @@ usage: server.py [-h] [--config FILE] [--data-dir DIR] id
 
     python3 server.py 0
 
-The algorithm is in raft.py; node.py drives it; here is what others see of it: RPCs and lines.
+The algorithm is in raft.py; node.py drives it; this file has its RPCs and printed lines.
 """
 
 import cli
@@ -21,12 +21,13 @@ import sys
 import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import protocol
 import rpc
 from config import add_config, find_config, members_of, parse_id
-from node import Node, View
+from node import Announced, Node
 from peers import (
     SERVER_OPTIONS,
     Peer,
@@ -43,12 +44,12 @@ from storage import Disk, Memory, StorageError
 from waiting import COMMIT_TIMEOUT
 from watching import watch
 
-COPY_TIMEOUT = 0.2  # s: a follower waits for what it forwarded; the next heartbeats bring it
+COPY_TIMEOUT = 0.2  # s that a follower waits for the entry it forwarded; heartbeats bring it
 MAX_INDEX = 2**62  # of an entry: SQLite can hold it
 MAX_COMMAND = 1_000_000  # bytes of key and value; gRPC refuses messages of 4 MB
 
 
-def announcements(before: View, after: View) -> Iterator[str]:
+def announcements(before: Announced, after: Announced) -> Iterator[str]:
     """Say in the lab's words what a step has changed; a cluster of one does it all in one step."""
     new_term = after.term != before.term
     if after.role is Role.FOLLOWER:
@@ -76,7 +77,7 @@ class Printer:
         for line in lines:
             self._lines.put(line)
 
-    def announce(self, before: View, after: View) -> None:
+    def announce(self, before: Announced, after: Announced) -> None:
         self.print(*announcements(before, after))
         role, term, voted_for = after
         cli.log("%s, term %d, voted for %s", role.name.lower, term, voted_for)
@@ -200,13 +201,20 @@ class RaftServicer(services.RaftServicer):
             if request.forwarded or self.raft.leader_id is None:
                 break
             term = self.raft.current_term
-            next_leader = lambda: self.raft.current_term > term and self.raft.leader_id is not None  # noqa: B023, E731
-            if reply := await self._ask_leader(request, next_leader, left):
+            if reply := await self._ask_leader(request, left):
                 return await self._copied(reply)
             if not request.client_id:
                 break
-            await self.node.waiting.until(next_leader, deadline - self.node.loop.time())
+            await self._await_leader(term, deadline - self.node.loop.time())
         return messages.SetValReply(success=False)
+
+    async def _await_leader(self, term: int, timeout: float) -> None:
+        """Wait until this server knows the leader of a term after `term`, or for `timeout`."""
+
+        def is_known() -> bool:
+            return self.raft.current_term > term and self.raft.leader_id is not None
+
+        await self.node.waiting.until(is_known, timeout)
 
     async def _commit(self, request):
         """Have this leader commit a command, unless its session shows that it is done already."""
@@ -218,21 +226,23 @@ class RaftServicer(services.RaftServicer):
             place = await self.node.waiting.commit(protocol.Command(*command))
         return messages.SetValReply(success=bool(place), **place._asdict() if place else {})
 
-    async def _ask_leader(self, request, next_leader, timeout: float):
-        """Pass a command on; return the reply, or None if there is a next leader before it."""
+    async def _ask_leader(self, request, timeout: float):
+        """Pass a command on; return the reply, or None if none has come before the next leader."""
         leader = self.node.peers[self.raft.leader_id]
         asked = asyncio.ensure_future(leader.set_value(request, timeout))
-        moved = asyncio.ensure_future(self.node.waiting.until(next_leader, timeout))
-        done, _ = await asyncio.wait((asked, moved), return_when=asyncio.FIRST_COMPLETED)
-        for task in (asked, moved):
-            task.cancel()
-        return asked.result() if asked in done else None
+        moved = asyncio.ensure_future(self._await_leader(self.raft.current_term, timeout))
+        try:
+            await asyncio.wait((asked, moved), return_when=asyncio.FIRST_COMPLETED)
+            return asked.result() if asked.done() else None
+        finally:  # also if the client goes away
+            for task in (asked, moved):
+                task.cancel()
 
     async def _copied(self, reply):
         """Return the leader's reply when the entry is here too: a client reads what it wrote."""
         place = protocol.Place(reply.index, reply.term)
-        here = lambda: self.raft.log.holds(*place)  # noqa: E731
-        if reply.success and await self.node.waiting.until(here, COPY_TIMEOUT):
+        is_here = partial(self.raft.log.holds, *place)
+        if reply.success and await self.node.waiting.until(is_here, COPY_TIMEOUT):
             self.node.step(self.raft.learn_commit, place)
         return reply
 
@@ -248,10 +258,6 @@ class RaftServicer(services.RaftServicer):
         await watch(self.node, context)
 
 
-def _new_timeout() -> float:
-    return random.uniform(*ELECTION_TIMEOUT_RANGE)
-
-
 async def serve(args: argparse.Namespace, printer: Printer) -> None:
     """Run the server; raise OSError or StorageError if it cannot."""
     host, port = args.members[args.id]
@@ -260,7 +266,8 @@ async def serve(args: argparse.Namespace, printer: Printer) -> None:
     port = rpc.bind(server, host, port)
     store = Disk(args.data_dir, args.id, addresses) if args.data_dir else Memory()
     now = asyncio.get_running_loop().time()
-    raft = Raft(args.id, addresses, _new_timeout, now, store.load())
+    new_timeout = partial(random.uniform, *ELECTION_TIMEOUT_RANGE)
+    raft = Raft(args.id, addresses, new_timeout, now, store.load())
     others = {peer: Peer(addresses[peer]) for peer in raft.peers}
     saver = ThreadPoolExecutor(1) if args.data_dir else None
     node = Node(raft, others, store.save, saver, printer.announce)

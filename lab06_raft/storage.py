@@ -2,8 +2,8 @@
 
 What a disk or a careless copy has changed is found out at the start: every row has a checksum, the
 log has no gap, and the row `state` knows where the log ends and what the snapshot adds up to.
-SQLite itself ends its write-ahead log, without a word, at the first commit that is not whole, as a
-crash leaves it. Where more commits follow that one, it was whole, and has changed since.
+SQLite silently ignores its write-ahead log from the first incomplete commit on. A crash leaves at
+most one such commit, the last. If more commits follow it, the file has been changed since.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """Clients' requests that wait: writes for their entry to be committed, reads to be confirmed.
 
-A command enters the leader's log when it comes in. What is gathered for a moment is only the calls
-to the followers: while one call to each is under way, the next commands collect. Then the clients
-that have just been answered send their next requests, and all go out together: when as many have
-come in as are expected, when no other one has for GATHER_INTERVAL, or after GATHER_TIMEOUT.
+A command is appended to the leader's log at once; only the calls to the followers are delayed.
+While a call with entries is under way, new commands collect. When it has been answered, its clients
+send their next requests. All of these go out together: as soon as as many have come in as are
+expected, or none has come for GATHER_INTERVAL, or GATHER_TIMEOUT has passed since the first.
 Reads that wait share one round of heartbeats, and new entries travel with it.
 """
 
@@ -35,7 +35,7 @@ class Waiting:
         self._reads: list[tuple[Read, list[asyncio.Future]]] = []  # under way
         self._new_reads: list[asyncio.Future] = []
         self._facts: dict[asyncio.Future, Callable[[], bool]] = {}
-        self._expected = 0  # requests that may soon be there to go out together
+        self._expected = 0  # how many requests to wait for before they go out together
         self._flush_timer: asyncio.TimerHandle | None = None
         self._flush_deadline = 0.0
 
@@ -104,7 +104,7 @@ class Waiting:
         return writes or bool(self._reads)
 
     def _settle_writes(self) -> int:
-        """Answer writes from the first on that are applied, and from the last on that are lost."""
+        """Answer the writes that are applied, oldest first, and then the lost, newest first."""
         writes, before = self._writes, len(self._writes)
         while writes and writes[0][0].index <= self.raft.commit_index:
             place, future = writes.popleft()
@@ -128,7 +128,7 @@ class Waiting:
         return decided
 
     def _gather(self) -> None:
-        """A request has come in; the next one has its time from now on."""
+        """Plan the sending after a new request: GATHER_INTERVAL begins again."""
         if self._flush_timer:
             self._flush_timer.cancel()
             self._flush_timer = None

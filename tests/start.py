@@ -52,15 +52,15 @@ class Child:
             if not self.is_ready and READY.match(line):
                 self.is_ready = True
                 self.events.put(self)
-        status = self.process.wait()
-        if status or not self.is_told:
-            show(self.name, f"ended with exit status {status}")
-        self.status = status
+        self.status = self.process.wait()
+        if self.status or not self.is_told:
+            show(self.name, f"ended with exit status {self.status}")
         self.events.put(self)
 
     def interrupt(self) -> None:
-        self.is_told = True
-        self.process.send_signal(signal.SIGINT)
+        if self.process.poll() is None:  # else it has ended by itself
+            self.is_told = True
+            self.process.send_signal(signal.SIGINT)
 
 
 def show(name: str, line: str) -> None:

@@ -45,7 +45,7 @@ def leader(**options):
 def save(it):
     """Let the disk take what has changed."""
     if it.is_unsaved:
-        it.saved(it.take_unsaved())
+        it.mark_saved(it.take_unsaved())
 
 
 def propose(it, *keys, value="1"):

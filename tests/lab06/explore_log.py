@@ -218,7 +218,7 @@ class Exploration:
             core = pickle.loads(self.servers[state].copy)
             sent = self._act(core, event)
             if core.is_unsaved:
-                core.saved(core.take_unsaved())
+                core.mark_saved(core.take_unsaved())
             for call in core.take_outbox():
                 sent |= self._send(call.peer, call._replace(round=0), None)
                 core.call_lost(call)

@@ -65,8 +65,8 @@ class KeepsWhatDiffers(raft.Raft):
 
 
 class CommitsBeforeTheMajority(raft.Raft):
-    def saved(self, unsaved):
-        super().saved(unsaved)
+    def mark_saved(self, unsaved):
+        super().mark_saved(unsaved)
         if self.leadership:
             self.replica.commit(self.log.last_index)
 

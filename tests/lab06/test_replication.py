@@ -204,16 +204,6 @@ def test_a_forwarded_command_is_applied_only_if_that_very_entry_is_here():
     assert it.commit_index == 3
 
 
-def test_a_majority_that_has_forgotten_everything_does_not_crash_one_that_has_not():
-    it = server(log=LOG, term=2)
-    it.append_entries(append(2, (3, 2), commit=3), 0.0)
-    assert it.commit_index == 3
-    assert it.append_entries(append(5, (1, 1), [Entry(5)], commit=2), 0.0) == (5, False, 1)
-    assert (it.commit_index, it.values, it.log.entries) == (0, {}, [])
-    assert it.append_entries(append(5, (0, 0), [LOG[0], Entry(5)], commit=2), 0.0).success
-    assert (it.commit_index, it.values) == (2, {"a": "1"})
-
-
 def test_what_has_to_be_saved_is_told_once():
     it = server(log=LOG, term=2)
     assert not it.is_unsaved
@@ -238,7 +228,7 @@ def test_a_leader_counts_an_entry_of_its_own_only_when_it_is_on_disk():
     for call in calls:
         answer(it, call)
     assert it.commit_index == 1
-    it.saved(unsaved)
+    it.mark_saved(unsaved)
     assert it.commit_index == 2
 
 
@@ -259,9 +249,9 @@ def test_a_save_of_entries_that_have_been_replaced_meanwhile_counts_for_nothing(
     it.append_entries(append(3, (3, 2), [Entry(3, "d", "4")]), 0.0)
     older = it.take_unsaved()
     it.append_entries(append(4, (3, 2), [Entry(4, "e", "5")]), 0.0)
-    it.saved(older)
+    it.mark_saved(older)
     assert it.log.saved_index == 3
-    it.saved(it.take_unsaved())
+    it.mark_saved(it.take_unsaved())
     assert it.log.saved_index == 4
 
 

@@ -197,7 +197,7 @@ def test_entries_behind_a_snapshot_stay_if_they_fit_it():
 
 def test_entries_that_are_in_the_snapshot_already_are_skipped():
     it = server()
-    it.install_snapshot(piece(2, 2, [("a", "1")]), 0.0)
+    it.install_snapshot(raft.InstallSnapshotRequest(2, 1, 2, 1, 0, (("a", "1"),), (), True), 0.0)
     late = append(2, (0, 0), [*LOG[:2], Entry(2, "c", "3")], commit=3)
     assert it.append_entries(late, 0.0).success
     assert (it.log.entries, it.commit_index) == ([Entry(2, "c", "3")], 3)
@@ -236,6 +236,26 @@ def test_the_log_keeps_what_follows_a_snapshot_under_way_up_to_a_limit():
     assert sent.last_included_index == 5
     assert kept[:30] == [5] * 30
     assert kept[-1] > 40
+
+
+def test_a_snapshot_that_arrived_is_given_back_although_its_last_reply_is_lost():
+    it, calls = leader(snapshot_after=4)
+    answer(it, calls[1])
+    for n in range(4):
+        answer(it, propose(it, f"{n}")[-1])
+    it.compact()
+    it.call_lost(it.leadership.followers[1].under_way)
+    it.tick(it.deadline)
+    pieces = [c for c in it.take_outbox() if isinstance(c.request, raft.InstallSnapshotRequest)]
+    it.tick(it.deadline)
+    heartbeat = next(call for call in it.take_outbox() if call.peer == 1)
+    it.call_lost(pieces[0])  # it was installed, but the answer took too long
+    answer(it, heartbeat)
+    assert it.leadership.followers[1].outgoing is None
+    for n in range(4, 12):
+        answer(it, propose(it, f"{n}")[-1])
+        it.compact()
+    assert it.log.snapshot_index > 8
 
 
 def test_a_read_is_confirmed_although_the_entry_that_began_the_term_is_compacted():

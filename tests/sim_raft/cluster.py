@@ -46,7 +46,7 @@ class Cluster:
             batch_entries=self.pick(1, 1, 100),
             batch_size=self.pick(1, 4, 1000),
             waiting_entries=self.pick(3, 100),
-            snapshot_after=10**9 if amnesia else self.pick(1, 3, 10, 100),
+            snapshot_after=self.pick(1, 3, 10, 100),
         )
         self.net = Network(
             self.sim,
@@ -124,7 +124,7 @@ class Cluster:
         unsaved = server.take_unsaved()
         if not self.sync:
             write(self.disks[server.node_id], unsaved)
-            server.saved(unsaved)
+            server.mark_saved(unsaved)
             return
         self.saving[server] = Saving([], [])
         self.sim.after(self.random.uniform(0, self.sync), lambda: self._saved(server, unsaved))
@@ -134,7 +134,7 @@ class Cluster:
             return  # it crashed before
         write(self.disks[server.node_id], unsaved)
         now, following = self.saving.pop(server)
-        self.step(server, lambda: server.saved(unsaved))
+        self.step(server, lambda: server.mark_saved(unsaved))
         if server in self.saving:
             self.saving[server].now.extend(following)
         for effect in now:

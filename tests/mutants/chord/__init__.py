@@ -8,6 +8,7 @@ TESTS = [
     "tests/lab05/test_place.py",
     "tests/lab05/test_rules.py",
     "tests/lab05/test_node.py",
+    "tests/lab05/test_joining.py",
     "tests/lab05/test_simulation.py",
 ]
 

@@ -208,4 +208,35 @@ MUTANTS = [
         "            self.owners.add(outcome.node.id)\n",
         "            pass\n",
     ),
+    # --- before it is in the ring ---
+    Mutant(
+        "nodes that have yet to join give one id to two requests",
+        LOOKUP,
+        "messages.RequestId(self.process, ",
+        "messages.RequestId(self.place.id, ",
+    ),
+    Mutant(
+        "a node that has yet to join sends heartbeats",
+        MEMBER,
+        "        if self.place.joining or self.place.id < 0:\n",
+        "        if self.place.joining:\n",
+    ),
+    Mutant(
+        "what was copied for an attempt to join that failed counts",
+        MEMBER,
+        "        self.sync.start_joining()\n",
+        "",
+    ),
+    Mutant(
+        "a get has as little time for a long text in each attempt",
+        LOOKUP,
+        "timeout = min(2 * timeout, OPERATION_TIMEOUT)",
+        "pass",
+    ),
+    Mutant(
+        "a lease lasts while the machine sleeps",
+        "lab05_chord/wire.py",
+        'time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))',
+        "time.monotonic()",
+    ),
 ]

@@ -8,6 +8,7 @@ TESTS = [
     "tests/lab06/test_storage.py",
     "tests/lab06/test_damage.py",
     "tests/lab06/test_snapshots.py",
+    "tests/lab06/test_forgetting.py",
     "tests/lab06/test_state_machine.py",
     "tests/lab06/test_log.py",
     "tests/lab06/test_node.py",

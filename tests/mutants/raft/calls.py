@@ -71,4 +71,16 @@ MUTANTS = [
         '    "grpc.http2.bdp_probe": 0,',
         '    "grpc.keepalive_permit_without_calls": 0,\n    "grpc.http2.bdp_probe": 0,',
     ),
+    Mutant(
+        "a snapshot that has arrived is kept for its follower",
+        "lab06_raft/leader.py",
+        "            follower.outgoing = None  # it is there, though its last reply may be lost\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a server among others that forgot its snapshot's end follows them without it",
+        "lab06_raft/replica.py",
+        "            if index < self.log.snapshot_index or self.log.holds(index, term):\n",
+        "            if index <= self.log.snapshot_index or self.log.holds(index, term):\n",
+    ),
 ]

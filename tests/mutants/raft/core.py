@@ -92,8 +92,8 @@ MUTANTS = [
     Mutant(
         "entries are taken wherever they come",
         RAFT,
-        "        elif not self.log.holds(prev, request.prev_log_term):",
-        "        elif prev > self.log.last_index:",
+        "        if prev > self.commit_index and not self.log.holds(prev, prev_term):",
+        "        if prev > self.log.last_index:",
     ),
     Mutant(
         "a follower commits all that it has",
@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant(
         "a lost call is not told to the leadership",
         RAFT,
-        "            self.leadership.is_over(call)",
+        "            self.leadership.end_call(call)",
         "            pass",
     ),
     Mutant(
@@ -191,8 +191,8 @@ MUTANTS = [
     Mutant(
         "a follower drops what it has although it matches",
         REPLICA,
-        ("            if self.log.holds(index + offset, entry.term):\n                continue\n"),
-        "",
+        "            if index < self.log.snapshot_index or self.log.holds(index, term):\n",
+        "            if index <= self.commit_index:\n",
     ),
     Mutant(
         "an installed snapshot keeps a log that does not fit",

@@ -238,7 +238,7 @@ MUTANTS = [
     Mutant(
         "a follower answers before it has what it forwarded",
         SERVER,
-        "        if reply.success and await self.node.waiting.until(here, COPY_TIMEOUT):",
+        "        if reply.success and await self.node.waiting.until(is_here, COPY_TIMEOUT):",
         "        if False:",
     ),
     Mutant(
@@ -256,8 +256,8 @@ MUTANTS = [
     Mutant(
         "a command that is passed on waits for a leader that hangs",
         SERVER,
-        "        moved = asyncio.ensure_future(self.node.waiting.until(next_leader, timeout))",
-        "        moved = asyncio.ensure_future(self.node.waiting.until(lambda: False, timeout))",
+        "self._await_leader(self.raft.current_term, timeout))",
+        "self.node.waiting.until(lambda: False, timeout))",
     ),
     Mutant(
         "a vote is not saved",
