@@ -131,7 +131,10 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class HeartbeatReply:
-    """Predecessor and fingers of a node that is `known`; the view, if the node has another one."""
+    """Predecessor and fingers of a node that is `known`; the view, if the node has another one.
+
+    The first two fields are the assignment's; nodes use the view.
+    """
 
     predecessor: Node | None = None
     finger_table: tuple[Node, ...] = ()

@@ -1,4 +1,4 @@
-"""Makes one story of what the servers of a cluster report, each for itself.
+"""Merges the reports of all servers into one timeline of messages and events.
 
 A message is known twice, from the server that has sent it and from the one that has received it.
 Nothing in the messages tells which two reports belong together; here a receipt goes with the latest
@@ -166,7 +166,7 @@ class Timeline:
     # Messages
 
     def _pair(self, now: float) -> None:
-        """Find to each receipt its sending; what stays alone for long is told as it is."""
+        """Pair each receipt with its sending; report what stays unpaired after a while."""
         for message, receipts in list(self._received.items()):
             sendings = self._sent[message]
             waiting = []
