@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import forking, namespaces
 from tests.support.harness import LABS, ROOT, wait_until
-from tests.support.processes import Script, leftovers
+from tests.support.processes import Script, leftovers, spawning
 
 # The files whose tests take long, mostly by waiting.
 LONG = (
@@ -40,8 +40,8 @@ LONG = (
 
 
 def pytest_collection_modifyitems(config, items):
-    # xdist cuts the list in one piece for each worker. At any time some tests are to wait while
-    # others compute, and in the end there are only short ones.
+    # xdist cuts the list in one piece for each worker. Mix tests that wait with tests that compute,
+    # and put no long test at the end.
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         chance = random.Random(0).random
         moments = collections.defaultdict(chance)  # tests of a file share a ring or browser
@@ -64,15 +64,9 @@ def labs() -> Path:
 @pytest.fixture
 def spawn(request, labs):
     """Start scripts: `spawn("lab01_udp/server.py", 0)`. All of them end with the test."""
-    scripts = request.node.scripts = []
-
-    def start(script: str, *args, **options) -> Script:
-        scripts.append(Script(labs / script, *args, **options))
-        return scripts[-1]
-
-    yield start
-    for script in reversed(scripts):
-        script.stop()
+    with spawning(labs) as start:
+        request.node.scripts = start.scripts
+        yield start
 
 
 @pytest.fixture

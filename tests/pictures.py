@@ -61,7 +61,7 @@ def raft(spawn, folder: Path, browser) -> bytes:
     leader = cluster.leader()
     moment(2.0)
     cluster.servers[leader].kill()
-    successor = cluster.leader(besides=leader)
+    successor = cluster.leader(other_than=leader)
     moment(0.5)
     cluster.setval(successor, "city", "Kazan")
     moment(0.4)

@@ -88,6 +88,7 @@ def run(commands: list[Command]) -> int:
     # The registry last: nodes cannot leave the ring without it.
     end([each for each in children if each.name != "registry"], events)
     end([each for each in children if each.name == "registry"], events)
+    show("all", "ended")
     return int(not asked or any(each.is_told and each.status for each in children))
 
 

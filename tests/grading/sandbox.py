@@ -1,7 +1,7 @@
 """A sandbox for programs of strangers: one test runs in it, and all that it started ends with it.
 
     answer = run({"path": ..., "lab": 1, ...}, seconds=60)         # outside: a process of its own
-    with Sandbox(job) as sandbox:                                  # inside it: inside.py
+    with Sandbox(path, uid, isolated, hidden) as sandbox:          # inside it: inside.py
         Script(path, *args, interpreter=sandbox.interpreter)
 
 On Linux a test has its own network, process and mount namespace. The network is a loopback and

@@ -67,7 +67,6 @@ def test_a_forked_script_is_a_child_that_can_be_signalled_and_waited_for(spawn, 
     path = tmp_path / "probe.py"
     path.write_text("import time\nprint('here')\ntime.sleep(100)\n")
     script = spawn(path)
-    script.expect("", timeout=0)
     with open(f"/proc/{script.pid}/stat") as file:
         assert int(file.read().rpartition(")")[2].split()[1]) == os.getpid()
     script.signal(signal.SIGTERM)

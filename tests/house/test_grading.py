@@ -183,10 +183,12 @@ def test_a_hostile_submission_changes_nothing_and_leaves_nothing(tmp_path, rubri
         (folder / name).write_text(HOSTILE.format(out=out, root=ROOT, nap=nap))
     (out / "ann").mkdir(parents=True)
     (out / "ann" / "results.json").write_text("untouched")
+    ours = (grade.HERE / "rubric.json").read_bytes()
     result = run(tmp_path / "subs", out, "--labs", 1, "--rubric", rubric)
     assert "eve has 0 points" in result.stderr
     assert (out / "ann" / "results.json").read_text() == "untouched"
-    assert (grade.HERE / "rubric.json").read_text().startswith("[")
+    assert (grade.HERE / "rubric.json").read_bytes() == ours
+    assert "refused" in (out / "eve" / "results.json").read_text()  # it has tried
     sleepers = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert f"time.sleep({nap})" not in sleepers
 

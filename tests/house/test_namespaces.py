@@ -119,10 +119,10 @@ def test_a_lossy_interface_loses_its_part_at_random(network):
 
 
 def test_nothing_stays_of_a_network(network):
-    inode = os.stat(network.router.fd).st_ino
-    network.host()
+    inodes = [os.stat(host.fd).st_ino for host in (network.router, network.host())]
     network.close()
-    assert not [fd for fd in os.listdir("/proc/self/fd") if has_inode(fd, inode)]
+    for inode in inodes:
+        assert not [fd for fd in os.listdir("/proc/self/fd") if has_inode(fd, inode)]
 
 
 def has_inode(fd, inode):

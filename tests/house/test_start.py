@@ -51,12 +51,13 @@ def test_a_ring_shows_each_line_with_its_name_and_ctrl_c_leaves_nothing_behind(s
 
 def test_a_cluster_elects_a_leader_that_a_client_finds(spawn, start):
     cluster = start("cluster", 3)
-    leader = cluster.expect(r"^ *server (\d) \| I am a leader\. Term: \d")[1]
+    cluster.expect(r"^ *server \d \| I am a leader\. Term: \d")
     client = spawn(
         "lab06_raft/client.py", "-c", f"connect 127.0.0.1:{start.port}", "-c", "getleader"
     )
     assert client.wait() == 0
-    assert re.search(r"^\d 127\.0\.0\.1:\d+$", client.out, re.M) and leader
+    named = re.search(r"^(\d) 127\.0\.0\.1:\d+$", client.out, re.M)[1]
+    assert f"server {named} | I am a leader" in cluster.out
     cluster.interrupt()
     assert cluster.wait() == 0
     assert not listens(start.port)

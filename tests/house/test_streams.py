@@ -1,8 +1,7 @@
 """Standard files that are closed, full or without a reader stop no script."""
 
-import signal
+import contextlib
 import socket
-import subprocess
 import sys
 
 import pytest
@@ -13,31 +12,27 @@ from tests.support.ports import free_port, listens
 
 
 @pytest.mark.parametrize("script", INTERACTIVE)
-def test_closed_standard_files_are_as_good_as_dev_null(labs, script):
+def test_closed_standard_files_are_as_good_as_dev_null(spawn, labs, script):
     started = {}
     for redirect in ("<&-", ">&-", "2>&-", "</dev/null", "<&- >&- 2>&-"):
-        command = ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, str(labs / script)]
-        started[redirect] = subprocess.Popen(
-            [*command, *dict(OTHERS)[script]],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        command = ["-c", f'exec "$@" {redirect}', "sh", sys.executable, labs / script]
+        started[redirect] = spawn("/bin/sh", *command, *dict(OTHERS)[script], interpreter=())
     for redirect, process in started.items():
-        out, err = process.communicate(b"help\n", timeout=20)
-        assert (process.returncode, err) == (0, b""), redirect
-        assert (b"commands: " in out) == (redirect == "2>&-"), redirect
+        with contextlib.suppress(BrokenPipeError):
+            process.write("help\n")
+        process.close_stdin()
+        assert (process.wait(), process.err) == (0, ""), redirect
+        assert ("commands: " in process.out) == (redirect == "2>&-"), redirect
 
 
 @pytest.mark.parametrize("script, arguments", SERVERS[2:])
-def test_a_server_without_standard_files_serves_and_stops(labs, script, arguments):
+def test_a_server_without_standard_files_serves_and_stops(spawn, labs, script, arguments):
     port = free_port()
-    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, str(labs / script)]
-    process = subprocess.Popen([*command, str(port), *arguments[1:]])
-    try:
-        wait_until(lambda: listens(port))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 0
-    finally:
-        process.kill()
+    command = ["-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, labs / script]
+    process = spawn("/bin/sh", *command, port, *arguments[1:], interpreter=())
+    wait_until(lambda: listens(port))
+    process.interrupt()
+    assert process.wait(5) == 0
 
 
 @pytest.mark.parametrize("script, arguments", SERVERS)

@@ -34,7 +34,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """The server's."""
+    """Return an empty folder for the server's files."""
     path = tmp_path / "there"
     path.mkdir()
     return path

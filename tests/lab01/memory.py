@@ -6,8 +6,8 @@ class Uploads(dict):
 
     def __init__(self):
         self.open = []
-        self.full = False  # now
-        self.fills_up = False  # before the file is on disk
+        self.full = False  # write() raises OSError
+        self.fills_up = False  # save() raises OSError
 
     def create(self, filename, total_size):
         upload = MemoryUpload(self, filename)

@@ -154,7 +154,9 @@ def test_no_server_is_one_clear_line_after_three_seconds(spawn, tmp_path):
 def test_a_server_that_starts_late_is_still_found(spawn, tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     port = free_port(socket.SOCK_DGRAM)
-    client = spawn(CLIENT, f"127.0.0.1:{port}", "a", "b", cwd=tmp_path)
+    with RawServer(port) as silent:
+        client = spawn(CLIENT, f"127.0.0.1:{port}", "a", "b", cwd=tmp_path)
+        silent.receive()
     spawn(SERVER, port, cwd=tmp_path)
     assert client.wait() == 0
     assert (tmp_path / "b").read_bytes() == b"abc"

@@ -72,7 +72,7 @@ def test_a_session_is_kept_for_a_second_after_a_save_that_took_longer(spawn, fol
         assert [path.name for path in folder.iterdir()] == ["a"]
 
 
-def test_the_absence_of_the_server_is_no_silence_of_its_clients(spawn, folder):
+def test_time_while_the_server_is_stopped_does_not_expire_sessions(spawn, folder):
     server = spawn(SERVER, 0, "--dir", folder)
     port = server.port()
     clients = [RawClient(port) for _ in range(5)]

@@ -10,4 +10,5 @@ def our_server(spawn):
     script = spawn(SERVER, 0)
     script.number = script.port()
     yield script
+    script.stop()
     assert script.err == ""  # as from a thread that has died

@@ -53,7 +53,7 @@ class Hand:
 
     def __init__(self):
         self.context = zmq.Context()
-        self.sockets = []  # that nothing else may refer to
+        self.sockets = []  # keeps them alive
 
     def socket(self, kind, mark=1000):
         """Return a socket with this high-water mark; 0: none."""

@@ -82,7 +82,7 @@ def test_an_answer_waits_until_the_server_is_subscribed_again(parts):
         wait_until(arrived, "the answer that has waited")
 
 
-def test_a_worker_that_is_not_running_is_told_at_once(parts):
+def test_a_missing_worker_is_reported_at_once(parts):
     parts.server()
     parts.prime()
     client = parts.client()
@@ -105,9 +105,11 @@ def test_a_line_that_waits_for_its_worker_holds_up_no_other_client(parts):
             assert not early.poll(0)
         parts.gcd()
         assert early.poll(20_000)
+        if asked - begun < 1.0:
+            assert early.recv() == b"accepted"
 
 
-def test_a_killed_worker_is_told_and_its_successor_answers(pipeline):
+def test_a_killed_worker_is_reported_and_its_successor_answers(pipeline):
     client = pipeline.client()
     client.send("isprime 3")
     client.expect("3 is prime")
@@ -124,7 +126,7 @@ def test_a_killed_worker_is_told_and_its_successor_answers(pipeline):
     client.expect("7 is prime")
 
 
-def test_a_worker_that_hangs_is_told_after_two_seconds(pipeline):
+def test_a_hanging_worker_is_reported_after_two_seconds(pipeline):
     client = pipeline.client()
     pipeline.prime_worker.pause()
     client.send("isprime 3")
@@ -181,9 +183,12 @@ def test_a_server_killed_under_load_loses_no_command_silently(pipeline):
     pipeline.server()
     client.close_stdin()
     assert client.wait(60) == 0
-    for n in range(1000, 1030):
-        told = re.search(rf"^{n} is|isprime {n}\b", client.out, re.MULTILINE)
-        assert told or "is not reachable" in client.out
+    silent = [
+        n
+        for n in range(1000, 1030)
+        if not re.search(rf"^{n} is|isprime {n}\b", client.out, re.MULTILINE)
+    ]
+    assert len(silent) <= client.out.count("is not reachable")
 
 
 def test_no_server_is_one_line_for_each_command_and_the_client_goes_on(parts):

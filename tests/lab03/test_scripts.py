@@ -187,7 +187,7 @@ def test_the_client_stops_while_it_waits_for_a_server(parts):
 
 
 @pytest.mark.parametrize("script", ["prime.py", "gcd.py", "client.py"])
-def test_swapped_ports_are_told(spawn, script):
+def test_swapped_ports_are_reported(spawn, script):
     server = spawn("lab03_zmq/server.py", 0, 0, 0, 0)
     ports = re.findall(r":(\d+)", server.expect("^Listening .*$")[0])
     name, (first, second) = "worker", ports[2:]

@@ -36,7 +36,7 @@ class FakeHost:
         self.draw_identity = itertools.count(1).__next__
         self.nodes_sync, self.silent, self.limit = True, set(), 60
         self.reached = {}  # address -> True if a node answers there, False if no process listens
-        self.beside = False  # while what was spawned runs
+        self.in_spawned = False  # True while a spawned coroutine runs
 
     def now(self):
         return self.time
@@ -49,13 +49,13 @@ class FakeHost:
         return messages.Ack(True)
 
     def spawn(self, awaitable):
-        self.beside = True
+        self.in_spawned = True
         with contextlib.suppress(StopIteration):
             awaitable.send(None)
-        self.beside = False
+        self.in_spawned = False
 
     async def sleep(self, seconds):
-        if self.beside or not seconds:
+        if self.in_spawned or not seconds:
             return
         self.time += seconds
         self.book.tick()

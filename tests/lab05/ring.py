@@ -9,7 +9,7 @@ from tests.support import harness
 from tests.support.harness import wait_until
 from tests.support.ports import free_port, listens
 
-# A channel whose calls bear it that a first attempt to connect is lost.
+# A channel option: calls wait for the connection, even if the first attempt is lost.
 PATIENT = ("grpc.service_config", '{"methodConfig": [{"name": [{}], "waitForReady": true}]}')
 
 # The ids in the assignment's example, in the order in which its nodes join.

@@ -194,7 +194,7 @@ def serving(servicer, kind):
         server.stop(0).wait()
 
 
-def test_an_answer_that_makes_no_sense_is_none():
+def test_a_malformed_reply_counts_as_no_reply():
     class Liar(wire.services.NodeServiceServicer):
         def install(self, request, context):
             return wire.messages.Ack(view=wire.messages.View(epoch=-1))
@@ -205,3 +205,5 @@ def test_an_answer_that_makes_no_sense_is_none():
         pytest.raises(wire.values.Unreachable, match="out of range"),
     ):
         threads.call(f"127.0.0.1:{port}", "install", wire.chord.View(), 5).block()
+    for channel in threads.channels._open:
+        channel.close()

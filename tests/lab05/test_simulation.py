@@ -46,12 +46,12 @@ def test_cuts_in_one_direction_lose_nothing(seed):
     scenario("one-way cuts", seed)
 
 
-@pytest.mark.parametrize("seed", SEEDS[:10])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_transfers_that_take_long_lose_nothing(seed):
     scenario("slow transfers", seed)
 
 
-@pytest.mark.parametrize("seed", SEEDS[:10])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_rings_that_use_each_others_ports_never_mix(seed):
     scenario("two rings", seed)
 

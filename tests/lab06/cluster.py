@@ -1,4 +1,4 @@
-"""A Raft cluster of real processes, the lines between them, and the verbs to handle both."""
+"""A Raft cluster of real processes, the lines between them, and methods to control both."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,19 +20,20 @@ def states_of(servers: list) -> list[tuple[str, int]]:
     return found
 
 
-def wait_for_followers(servers: list) -> None:
-    """Wait for a leader that all the others follow."""
+def wait_for_followers(servers: list) -> int:
+    """Wait for a leader that all the others follow; return its number."""
 
     def followed():
-        states = sorted(states_of(servers))
-        expected = [("follower", states[0][1])] * (len(states) - 1)
-        return states == [*expected, ("leader", states[0][1])]
+        states = states_of(servers)
+        followers = [("follower", states[0][1])] * (len(states) - 1)
+        leader = ("leader", states[0][1])
+        return [states.index(leader)] if sorted(states) == [*followers, leader] else None
 
-    wait_until(followed, "one leader and its followers")
+    return wait_until(followed, "one leader and its followers")[0]
 
 
 def settled(servers: list, scene: Callable[[], None]) -> None:
-    """Play a scene that needs one leader throughout, again if there was an election.
+    """Run a scene that needs one leader throughout; repeat it if an election came in between.
 
     On a busy machine a leader may be held up for longer than the others' timers run.
     """
@@ -44,7 +45,7 @@ def settled(servers: list, scene: Callable[[], None]) -> None:
         except AssertionError:
             if states_of(servers) == before:
                 raise
-    raise Failure("an election came between each time")
+    raise Failure("an election interrupted every attempt")
 
 
 class Cluster:
@@ -95,26 +96,30 @@ class Cluster:
         """Return what each server has last said that it is: ("leader", 3)."""
         return states_of(self.servers)
 
-    def leader(self, besides: int | None = None, timeout=20.0) -> int:
+    def leader(self, other_than: int | None = None, timeout=20.0) -> int:
         """Wait for a leader of the latest term; return its number."""
 
         def leading():
             states = self.states()
             latest = max(term for _, term in states)
             for n, state in enumerate(states):
-                if state == ("leader", latest) and n != besides and self.servers[n].running:
+                if state == ("leader", latest) and n != other_than and self.servers[n].running:
                     return [n]
             return None
 
         return wait_until(leading, "a leader of the latest term", timeout)[0]
 
+    def roles(self) -> tuple[int, list[int]]:
+        """Wait for a leader that all the others follow; return it and the others."""
+        leader = wait_for_followers(self.servers)
+        return leader, [n for n in range(len(self.servers)) if n != leader]
+
     def followers(self) -> list[int]:
         """Wait for a leader that all the others follow; return the others."""
-        wait_for_followers(self.servers)
-        return [n for n, (role, _) in enumerate(self.states()) if role == "follower"]
+        return self.roles()[1]
 
     def settled(self, scene: Callable[[], None]) -> None:
-        """Play a scene that needs one leader throughout, again if there was an election."""
+        """Run a scene that needs one leader throughout; repeat it after an election."""
         settled(self.servers, scene)
 
     # RPCs; None is for "no answer", which leaves the outcome open

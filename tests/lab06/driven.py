@@ -37,7 +37,7 @@ class Driven(core.Node):
         """Win the next election, with the vote of server 1."""
         self.step(self.raft.tick, self.raft.deadline)
         self.vote()
-        self.hear_all()
+        self.acknowledge_all()
 
     def vote(self) -> None:
         log, term = self.raft.log, self.raft.current_term
@@ -46,11 +46,11 @@ class Driven(core.Node):
         self.step(self.raft.request_vote_reply, protocol.Call(1, request), reply, self.loop.time())
         assert self.raft.role is Role.LEADER
 
-    def hear_all(self) -> None:
-        """Let server 1 answer all, and have the whole log: it is committed."""
+    def acknowledge_all(self) -> None:
+        """Let server 1 acknowledge the whole log, which commits it."""
         self.hear(self.raft.log.last_index)
 
-    def hear_first(self) -> None:
+    def acknowledge_first(self) -> None:
         """Let server 1 answer that it has the no-op and the first command."""
         self.hear(2)
 
@@ -64,7 +64,7 @@ class Driven(core.Node):
         call = protocol.Call(1, copy, raft.leadership.round)
         self.step(raft.append_entries_reply, call, reply, self.loop.time())
 
-    def overthrow(self) -> None:
+    def depose(self) -> None:
         """Hear a leader of the next term, whose log has only a no-op after what is committed."""
         raft, index = self.raft, self.raft.commit_index
         no_op = protocol.Entry(raft.current_term + 1)

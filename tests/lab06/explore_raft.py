@@ -50,7 +50,7 @@ class Message(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """No two values of one `what` may be."""
+    """A fact that a message proves; one `what` must never have two values."""
 
     what: tuple
     value: str

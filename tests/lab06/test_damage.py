@@ -63,7 +63,7 @@ def load_copy(path):
         "DROP TABLE state",
     ],
 )
-def test_a_changed_row_is_found_out(statement, good):
+def test_a_changed_row_is_detected(statement, good):
     assert len(load_copy(good).log) == 100
     db = sqlite3.connect(good)
     with db:
@@ -74,7 +74,7 @@ def test_a_changed_row_is_found_out(statement, good):
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 512, 4096, 5000, -4096, -1])
-def test_a_truncated_file_is_found_out(size, good):
+def test_a_truncated_file_is_detected(size, good):
     whole = good.read_bytes()
     good.write_bytes(whole[:size])
     with pytest.raises(StorageError, match="^it is damaged: [ -~]+$"):
@@ -101,7 +101,7 @@ def test_a_file_with_changed_bytes_is_refused_or_read_as_it_was(good, tmp_path):
     assert refused > 100
 
 
-def test_a_free_list_that_names_a_page_in_use_is_found_out(good):
+def test_a_free_list_that_names_a_page_in_use_is_detected(good):
     """No row has changed yet, but a save would take that page for its own."""
     db = sqlite3.connect(good)
     with db:
@@ -160,7 +160,7 @@ def test_a_write_ahead_log_with_a_changed_byte_is_refused(killed, place):
         load_with(image, flip(place))
 
 
-def test_a_commit_that_a_crash_has_cut_off_is_none(killed):
+def test_a_commit_that_a_crash_cut_off_is_ignored(killed):
     image, contents = killed
     assert load_with(image, lambda data: data) == contents[-1]
     assert load_with(image, flip(-1)) == contents[-2]

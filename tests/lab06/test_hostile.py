@@ -42,7 +42,7 @@ def test_a_request_that_no_server_of_the_cluster_can_have_sent_changes_nothing(s
             assert refusal.value.code() is rpc.grpc.StatusCode.INVALID_ARGUMENT, request
         reply = stub.RequestVote(messages.RequestVoteRequest(term=2**20, candidate_id=1), timeout=5)
     assert reply.result
-    assert int(server.expect(r"Voted for node 1")[0][-1]) == 1
+    server.expect("^Voted for node 1$")
     assert not re.search(r"Term: (99|\d{9})", server.out)
 
 

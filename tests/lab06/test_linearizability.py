@@ -10,7 +10,7 @@ from tests.lab06.cluster import Cluster
 from tests.support.harness import wait_until
 from tests.support.linearizability import Operation, is_linearizable
 
-PATIENCE = 0.4  # s for an answer; the outcome of a write is open then
+CALL_TIMEOUT = 0.4  # s for an answer; the outcome of a write is open then
 
 
 def write(value, called, returned=float("inf")):
@@ -71,10 +71,10 @@ class Clients:
             called = time.monotonic()
             if chance.random() < 0.5:
                 value = f"{number}-{count}"
-                done = self.cluster.setval(node, key, value, PATIENCE)
+                done = self.cluster.setval(node, key, value, CALL_TIMEOUT)
                 returned = time.monotonic() if done else float("inf")
                 self.history.append(Operation("write", key, value, called, returned))
-            elif reply := self.cluster.getval(node, key, PATIENCE):
+            elif reply := self.cluster.getval(node, key, CALL_TIMEOUT):
                 value = reply.value if reply.success else None
                 if reply.confirmed:
                     self.history.append(Operation("read", key, value, called, time.monotonic()))
@@ -96,7 +96,7 @@ def test_histories_of_real_servers_are_linearizable_when_leaders(fault, spawn, t
             wait_until(lambda b=before: clients.seen("read") > b[1] + 5)
             old = cluster.leader()
             recover = cluster.break_down(old, fault)
-            cluster.leader(besides=old)
+            cluster.leader(other_than=old)
             written = clients.seen("write")
             wait_until(lambda w=written: clients.seen("write") > w + 10)
             recover()

@@ -75,7 +75,7 @@ def test_a_leader_whose_machine_vanishes_is_replaced_and_follows_when_it_is_back
     old = cluster.leader()
     cluster.hosts[old].vanish()
     begin = time.monotonic()
-    new = cluster.leader(besides=old)
+    new = cluster.leader(other_than=old)
     assert time.monotonic() - begin < 3  # 0.3 s when nothing else runs
     wait_until(lambda: write(spawn, cluster, new, "k", "1"), "a write without it")
     cluster.hosts[old].reappear()

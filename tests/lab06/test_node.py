@@ -26,7 +26,7 @@ def test_a_command_that_was_given_up_is_committed_all_the_same(play, monkeypatch
     async def scene(node):
         given_up = node.write(*"abcd")
         assert await asyncio.gather(*given_up) == [None] * 4
-        node.hear_all()
+        node.acknowledge_all()
         assert node.raft.values == dict.fromkeys("abcd", "1")
 
     play(scene)
@@ -36,7 +36,7 @@ def test_a_command_is_answered_with_its_place_once_it_is_committed(play):
     async def scene(node):
         (first,) = node.write("a")
         await until(lambda: node.sent == ["a"])
-        node.hear_all()
+        node.acknowledge_all()
         assert await first == (2, 1)
 
     play(scene)
@@ -46,7 +46,7 @@ def test_a_command_that_another_leader_has_replaced_is_lost(play):
     async def scene(node):
         lost = node.write(*"abc")
         await until(lambda: node.keys == list("abc"))
-        node.overthrow()
+        node.depose()
         assert node.raft.commit_index == 2
         assert await asyncio.gather(*lost) == [None] * 3
 
@@ -57,12 +57,12 @@ def test_a_leader_takes_commands_although_some_of_an_earlier_term_were_lost(play
     async def scene(node):
         node.write(*"abcdef")
         await until(lambda: node.keys == list("abcdef"))
-        node.overthrow()
+        node.depose()
         assert node.keys == []
         node.lead()
         (again,) = node.write("again")
         await until(lambda: node.sent == ["again"])
-        node.hear_all()
+        node.acknowledge_all()
         assert await again
 
     play(scene)
@@ -72,7 +72,7 @@ def test_all_commands_that_waited_for_a_majority_are_answered_though_the_log_is_
     async def scene(node):
         waited = node.write(*map(str, range(50)))
         await until(lambda: len(node.keys) == 50)
-        node.hear_all()
+        node.acknowledge_all()
         assert node.raft.log.snapshot_index > 40
         assert None not in await asyncio.gather(*waited)
 
@@ -99,7 +99,7 @@ def test_what_waits_goes_out_together_with_what_follows_the_answers(play, monkey
         node.write("b", "c")  # while the first one is under way
         await until(lambda: node.keys == list("abc"))
         assert node.sent == ["a"]
-        node.hear_first()
+        node.acknowledge_first()
         assert node.sent == ["a"]
         node.write("d")  # of the client that was answered: now all are there
         await until(lambda: node.sent == list("abcd"))
@@ -116,10 +116,10 @@ def test_each_request_that_comes_in_gives_the_next_one_its_time(play, monkeypatc
         await until(lambda: node.sent == ["a"])
         node.write("b", "c")
         await until(lambda: node.keys == list("abc"))
-        node.hear_first()
+        node.acknowledge_first()
         node.write("d")
         await until(lambda: node.sent == list("abcd"))
-        node.hear_all()  # the clients of b, c and d are answered
+        node.acknowledge_all()  # the clients of b, c and d are answered
         first = await gathering_with(node, "e")
         second = await gathering_with(node, "f")
         assert first.cancelled()
@@ -144,7 +144,7 @@ def test_requests_that_come_one_by_one_are_not_waited_for_without_end(play, monk
         await until(lambda: node.sent == ["a"])
         node.write("b", "c", "d")
         await until(lambda: node.keys == list("abcd"))
-        node.hear_first()
+        node.acknowledge_first()
         await until(lambda: node.sent == list("abcd"))
 
     play(scene)
@@ -156,7 +156,7 @@ def test_a_client_that_does_not_come_back_is_not_waited_for(play):
         await until(lambda: node.sent == ["a"])
         (second,) = node.write("b")
         await until(lambda: node.keys == ["a", "b"])
-        node.hear_first()
+        node.acknowledge_first()
         assert node.sent == ["a"]
         await until(lambda: node.sent == ["a", "b"])
 
@@ -171,7 +171,7 @@ def test_a_client_alone_does_not_wait(play, monkeypatch):
         for count in range(1, 10):
             node.write(f"{count}")
             await until(lambda count=count: len(node.sent) == count)
-            node.hear_all()
+            node.acknowledge_all()
 
     play(scene)
 

@@ -13,11 +13,11 @@ def test_reads_that_come_together_are_confirmed_together_and_later_ones_after_th
         assert node.raft.leadership.round == before + 1
         second = node.read(5)
         await until(lambda: len(node.waiting._new_reads) == 5)
-        node.hear_all()
+        node.acknowledge_all()
         assert await asyncio.gather(*first) == [True] * 5
         assert not any(task.done() for task in second)
         await until(lambda: node.raft.leadership.round == before + 2)
-        node.hear_all()
+        node.acknowledge_all()
         assert await asyncio.gather(*second) == [True] * 5
 
     play(scene)
@@ -43,12 +43,12 @@ def test_a_leader_confirms_reads_although_some_of_an_earlier_term_were_lost(play
     async def scene(node):
         lost = node.read(2)
         await until(lambda: node.waiting._reads)
-        node.overthrow()
+        node.depose()
         assert await asyncio.gather(*lost) == [False] * 2
         node.lead()
         again = node.read(1)
         await until(lambda: node.waiting._reads)
-        node.hear_all()
+        node.acknowledge_all()
         assert await asyncio.gather(*again) == [True]
 
     play(scene)
@@ -60,7 +60,7 @@ def test_a_read_that_waits_when_the_leadership_ends_is_not_confirmed(play):
         await until(lambda: node.waiting._reads)
         waits = node.read(1)
         await until(lambda: node.waiting._new_reads)
-        node.overthrow()
+        node.depose()
         assert await asyncio.gather(*waits) == [False]
 
     play(scene)

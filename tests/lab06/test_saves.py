@@ -105,7 +105,7 @@ def test_a_leader_with_a_slow_disk_sends_heartbeats_and_entries_and_commits_late
         node.step(node.raft.tick, node.raft.deadline)
         await until(lambda: node.peers[1].asked)
         node.vote()
-        node.hear_all()
+        node.acknowledge_all()
         assert node.raft.commit_index == 0
         written = node.write("a")
         await until(lambda: node.sent == ["a"])
@@ -113,7 +113,7 @@ def test_a_leader_with_a_slow_disk_sends_heartbeats_and_entries_and_commits_late
         for _ in range(3):
             node.step(node.raft.tick, node.raft.deadline)
         await until(lambda: len(node.peers[2].asked) == asked + 3)
-        node.hear_all()
+        node.acknowledge_all()
         await asyncio.sleep(0.01)
         assert not written[0].done()
         disk.may_save.release(5)

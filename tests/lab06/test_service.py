@@ -26,14 +26,14 @@ def test_a_value_survives_the_leader_that_took_it(start):
     cluster.write("a", "1", through=[follower])
     old = cluster.leader()
     cluster.servers[old].kill()
-    wait_until(lambda: cluster.value(cluster.leader(besides=old), "a") == "1", "the value")
+    wait_until(lambda: cluster.value(cluster.leader(other_than=old), "a") == "1", "the value")
     cluster.start(old)
     wait_until(lambda: cluster.value(old, "a") == "1", "the value at the restarted server")
 
 
 def test_a_write_passed_on_to_a_hung_leader_is_answered_in_time(start):
     cluster = start(3)
-    follower, leader = cluster.followers()[0], cluster.leader()
+    leader, (follower, *_) = cluster.roles()
     cluster.servers[leader].pause()
     begin = time.monotonic()
     assert cluster.setval(follower, "a", "1") is False
@@ -42,7 +42,7 @@ def test_a_write_passed_on_to_a_hung_leader_is_answered_in_time(start):
 
 def test_a_write_with_a_session_is_passed_on_to_the_next_leader(start):
     cluster = start(3)
-    follower, leader = cluster.followers()[0], cluster.leader()
+    leader, (follower, *_) = cluster.roles()
     cluster.servers[leader].pause()
     session = {"client_id": 7, "sequence": 1}
     wait_until(lambda: cluster.setval(follower, "a", "1", **session) is not None, "an answer")
@@ -108,7 +108,7 @@ def test_the_client_of_a_session_meets_small_snapshots_and_loses_nothing(start):
         wait_until(lambda n=n, at=leader: cluster.setval(at, f"k{n}", "1", client_id=7, sequence=n))
         if n % 10 == 0:
             cluster.servers[leader].kill()
-            cluster.leader(besides=leader)
+            cluster.leader(other_than=leader)
             cluster.start(leader)
             cluster.followers()
     for server in range(3):
@@ -117,7 +117,7 @@ def test_the_client_of_a_session_meets_small_snapshots_and_loses_nothing(start):
 
 def test_a_follower_that_was_away_beyond_the_log_catches_up_by_snapshot(start):
     cluster = start(3, "--data-dir", "data")
-    follower, leader = cluster.followers()[0], cluster.leader()
+    leader, (follower, *_) = cluster.roles()
     cluster.servers[follower].kill()
     large = "x" * 900_000
     for n in range(40):  # more than the log holds

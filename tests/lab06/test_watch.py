@@ -166,9 +166,9 @@ def test_a_server_has_a_bounded_number_of_watchers_and_forgets_those_that_go(spa
         stub = services.RaftStub(channel)
         full = rpc.grpc.StatusCode.RESOURCE_EXHAUSTED
         for _ in range(2):
-            wait_until(
-                lambda: next(stub.Watch(messages.WatchRequest(), wait_for_ready=True)).states
-            )
+            stream = stub.Watch(messages.WatchRequest(), wait_for_ready=True)
+            assert next(stream).states
+            stream.cancel()
             wait_until(lambda: sorted(map(str, first_reports(stub))) == sorted(
                 ["leader"] * 16 + [str(full)]))  # fmt: skip
 

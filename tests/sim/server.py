@@ -50,12 +50,12 @@ class Process:
         self.node.start()
 
     def announce(self, before, after) -> None:
-        """Part of the printer."""
+        """Stand in for Printer.announce."""
         if after.role is server.Role.LEADER is not before.role:
             self.cluster.elected(self, after.term)
 
     def print(self, *lines: str) -> None:
-        """The other part."""
+        """Stand in for Printer.print: print nothing."""
 
     @property
     def is_started(self) -> bool:

@@ -35,7 +35,7 @@ class Saving(NamedTuple):
 
 
 class Cluster:
-    """Servers, their disks, their clients, and whatever may befall them."""
+    """Servers, their disks, their clients and their faults."""
 
     def __init__(self, seed: int, server_class=raft.Raft, amnesia=False):
         self.sim = Simulation(seed)
@@ -97,7 +97,7 @@ class Cluster:
         self.servers.pop(member, None)
 
     def step(self, server, action: Callable[[], object], reply=lambda result: None):
-        """Let one thing happen to a server, and out what follows, once it is saved.
+        """Run `action` on a server; send what follows from it once that is saved.
 
         `reply` is called with the result when it may leave.
         """
@@ -261,7 +261,7 @@ class Cluster:
             raise Violation(f"Acknowledged entries are lost: {lost}")
 
     def _again(self, action: Callable[[], None], pause: float) -> None:
-        """Do it now and then while the faults last."""
+        """Repeat an action at random intervals until FAULTY."""
 
         def once():
             if self.sim.now < FAULTY:

@@ -12,7 +12,7 @@ from tests.support.processes import resident, running
 from tests.support.relays import TcpRelay
 
 LIMIT = 4 << 20  # bytes of a message, gRPC's own
-PATIENCE = 60.0  # s, for a call
+CALL_TIMEOUT = 60.0  # s, for a call
 FLAT = 32 << 20  # bytes: what a server may keep of a thousand streams
 TOO_LONG = "Too long: a text and its answer may have 4 MB each"
 END = 'message: "enod"\n\n'
@@ -26,13 +26,13 @@ class Streams:
         self.done = threading.Event()
         self.channel = grpc.insecure_channel(target)
         stub = services.TextToolsStub(self.channel)
-        self.calls = [stub.isprime(self.numbers(), timeout=2 * PATIENCE) for _ in range(count)]
+        self.calls = [stub.isprime(self.numbers(), timeout=2 * CALL_TIMEOUT) for _ in range(count)]
         answers = [next(call).text for call in self.calls]
         assert answers == ["7 is prime"] * count
 
     def numbers(self):
         yield messages.IsPrimeRequest(num=7)
-        self.done.wait(2 * PATIENCE)
+        self.done.wait(2 * CALL_TIMEOUT)
 
     def broken(self) -> int:
         """Return how many have ended with an error."""
@@ -54,7 +54,7 @@ class Streams:
 
 
 def reverse(stub, text: str) -> str:
-    return stub.reverse(messages.ReverseRequest(text=text), timeout=PATIENCE).message
+    return stub.reverse(messages.ReverseRequest(text=text), timeout=CALL_TIMEOUT).message
 
 
 def streams(scale: float) -> str:

@@ -19,7 +19,7 @@ from tests.support.linearizability import FOREVER, Operation, is_linearizable
 from tests.support.processes import spawning
 from tests.support.relays import TcpRelay
 
-PATIENCE = 1.0  # s for an answer; the outcome of a write is open then
+CALL_TIMEOUT = 1.0  # s for an answer; the outcome of a write is open then
 KEYS = 4  # in use at a time
 KEY_LIFE = 2.0  # s until others are used
 
@@ -42,14 +42,14 @@ class Writer(Client):
 
     def write(self, server, key, value):
         called = time.monotonic()
-        done = self.cluster.setval(server, key, value, PATIENCE)
+        done = self.cluster.setval(server, key, value, CALL_TIMEOUT)
         returned = time.monotonic() if done else FOREVER
         self.history.append(Operation("write", key, value, called, returned))
 
     def read(self, server, key):
         """Read; only what a leader has confirmed is never out of date."""
         called = time.monotonic()
-        reply = self.cluster.getval(server, key, PATIENCE)
+        reply = self.cluster.getval(server, key, CALL_TIMEOUT)
         if not reply or not reply.confirmed:
             return False
         value = reply.value if reply.success else None
@@ -89,15 +89,15 @@ class Chaos:
         else:
             mend = self.cluster.break_down(victim, what)
         begun = time.monotonic()
-        wait_until(lambda: self.is_led(besides=victim), f"a leader after {what!r}", 60)
+        wait_until(lambda: self.is_led(other_than=victim), f"a leader after {what!r}", 60)
         self.slowest = max(self.slowest, time.monotonic() - begun)
         threading.Event().wait(self.chance.uniform(0, 2))
         mend()
         threading.Event().wait(self.chance.uniform(0, 1))
 
-    def is_led(self, besides):
+    def is_led(self, other_than):
         """Tell whether one of the others leads them, whatever term a cut-off server is in."""
-        states = [state for n, state in enumerate(self.cluster.states()) if n != besides]
+        states = [state for n, state in enumerate(self.cluster.states()) if n != other_than]
         return ("leader", max(term for _, term in states)) in states
 
 

@@ -27,7 +27,7 @@ def save(server, disk) -> None:
     while server.is_unsaved:
         unsaved = server.take_unsaved()
         disk.save(unsaved)
-        server.saved(unsaved)
+        server.mark_saved(unsaved)
         server.compact()
 
 

@@ -34,13 +34,13 @@ MODULES = (
     "secrets",
     "sqlite3",
 )
-LONGEST_REQUEST = 200_000  # bytes
+RECEIVE_BUFFER = 200_000  # bytes
 
 
 def serve(connection: socket.socket) -> tuple[list, list[int]] | None:
     """Fork a child for each request. Return the request in the child, None at the end."""
     while True:
-        request, files, _, _ = socket.recv_fds(connection, LONGEST_REQUEST, 3)
+        request, files, _, _ = socket.recv_fds(connection, RECEIVE_BUFFER, 3)
         if not request:
             return None
         if not (child := os.fork()):

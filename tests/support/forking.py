@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.support.processes import MARK, OWN
 
 AVAILABLE = sys.platform == "linux" and "LABS_EXEC" not in os.environ
-LONGEST_REQUEST = 100_000  # bytes: what a packet of the socket takes without question
+MAX_REQUEST = 100_000  # bytes: what a packet of the socket takes without question
 SERVER = Path(__file__).with_name("fork_server.py")
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
@@ -99,7 +99,7 @@ def popen(args, *, cwd, env, preexec_fn, stdin, stdout, stderr, **options):
     `preexec_fn` is only looked at for being given: the script then controls its terminal.
     """
     request = json.dumps([args[1:], str(cwd), dict(env), preexec_fn is not None]).encode()
-    if len(request) > LONGEST_REQUEST:
+    if len(request) > MAX_REQUEST:
         files = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
         return subprocess.Popen(args, cwd=cwd, env=env, preexec_fn=preexec_fn, **files, **options)
     ours, theirs = [], []

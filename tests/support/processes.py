@@ -44,7 +44,7 @@ class Script:
     """
 
     popen = staticmethod(subprocess.Popen)
-    fork: Callable | None = None  # instead of popen, for a script as it stands
+    fork: Callable | None = None  # replaces popen if neither interpreter nor env is given
 
     def __init__(
         self,
@@ -202,10 +202,12 @@ class Script:
             raise Failure(f"still running after {timeout:g} s: {self.transcript()}") from None
         for stream in (self.out_stream, self.err_stream):
             stream.join(timeout)
+            if not stream.closed:
+                raise Failure(f"its output is still open: {self.transcript()}")
         return status
 
     def stop(self) -> None:
-        """End it, whatever its state, and give back all that it took."""
+        """Kill it if it still runs, and release its streams."""
         if self.running:
             self.kill()
         self.close_stdin()

@@ -11,7 +11,7 @@ import time
 class Stream:
     """What a process has written to one file descriptor, read by a thread of its own.
 
-    With `head`, reading ends after the first line, and so does the other side's luck in writing.
+    With `head`, the stream is closed after the first line; later writes of the process fail.
     """
 
     limit: int | None = None  # characters that are kept; what follows is read and dropped

@@ -32,7 +32,7 @@ OURS = {
 
 
 def plant(bug: dict, folder: Path) -> Path:
-    """Return a copy of the plain lab with a bug or habit; raise ValueError if an edit is amiss."""
+    """Return the plain lab with a bug or habit; raise ValueError if an edit does not apply."""
     target = folder / f"lab{bug['lab']}"
     shutil.copytree(PLAIN / f"lab{bug['lab']}", target)
     for edit in bug["edits"]:
