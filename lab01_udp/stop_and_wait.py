@@ -11,6 +11,13 @@ duplicates, delays and reorders datagrams:
    every other one of the session with the number it still awaits.
 3. The server sends the last ack only when the file is safe: acknowledged means saved.
 
+A session of the server:
+
+    none --start--> unfinished --last byte saved--> finished --KEEP_FINISHED of silence--> none
+                        |
+                        +-- ABANDON_AFTER of silence, another start, too many bytes, a disk error,
+                            or eviction --> none, and its file is removed
+
 `Sender` is the client's side of one session, `Receiver` the server's side of all; what they say to
 each other is in messages.py. Time is an argument, `now`, in seconds of any monotonic clock.
 """
@@ -50,7 +57,8 @@ class Sender:
     """The client's side of one session.
 
     `start`, then `data` for each piece of at most `room` bytes until `finished`; after each of the
-    two, `receive` every datagram until one is the awaited ack, and `tick` in between.
+    two, `receive` every datagram until one is the awaited ack, and `tick` in between. After
+    TransferFailed it is of no further use.
     """
 
     def __init__(self, filename: str, total_size: int, seqno0: int = 0):
@@ -60,7 +68,7 @@ class Sender:
         self.seqno = seqno0  # of the message in flight
         self.buf_size: int | None = None  # bytes, once the server has named it
         self.retransmissions = 0
-        self._message = b""
+        self._message: bytes | None = None  # in flight: sent, and not acknowledged yet
         self._data_ack: bytes | None = None  # of the data message in flight, in our spelling
         self._in_flight = 0  # bytes of the file in the message in flight
         self._retries = 0
@@ -100,8 +108,11 @@ class Sender:
 
         Raise TransferFailed if the server's buf_size leaves no room for data.
         """
+        if self._message is None:
+            return False
         if datagram != self._data_ack and not self._accept(datagram):
             return False
+        self._message = None
         self.sent += self._in_flight
         self._in_flight = 0
         if self.seqno + 1 == self._longer_at:
@@ -137,7 +148,7 @@ class Sender:
 
     def tick(self, now: float) -> bytes | None:
         """Return the message to send again if it is time; raise TransferFailed after the last."""
-        if now < self._deadline:
+        if self._message is None or now < self._deadline:
             return None
         if self._retries == MAX_RETRIES:
             raise TransferFailed("the server is malfunctioning: it does not acknowledge")
@@ -202,6 +213,8 @@ class Receiver:
 
     def _receive_start(self, start: Start, address: Hashable, now: float) -> bytes:
         session = self.sessions.get(address)
+        # A start that equals that of a finished session counts as its duplicate: nothing tells a
+        # new upload of the same name and size from it.
         if session is None or session.start != start:
             self.abandon(address)
             self._make_room(now)

@@ -28,6 +28,7 @@ import selectors
 import socket
 import sys
 import time
+import traceback
 from multiprocessing import get_context
 from queue import Empty
 from threading import Thread
@@ -56,8 +57,8 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 class Worker(Thread):
     """Serves the connections that it takes from the queue, all at once."""
 
-    def __init__(self, queue, slow_lane: SlowLane):
-        super().__init__()
+    def __init__(self, queue, slow_lane: SlowLane, number: int = 0):
+        super().__init__(name=f"worker {number}")
         self.queue = queue
         self.reader = queue._reader  # its pipe, for the selector; concurrent.futures does the same
         self.slow_lane = slow_lane
@@ -119,6 +120,10 @@ class Worker(Thread):
         except OSError:
             self.close(connection)
             return
+        except Exception:  # a fault of ours: this client loses its connection, the others do not
+            cli.say(f"{connection.address}: {traceback.format_exc()}", "stderr")
+            self.close(connection)
+            return
         if connection.output:
             self.wait_for(connection, WRITE)  # a client that does not take answers may not ask
         elif connection.tokens:
@@ -157,7 +162,7 @@ def accept_clients(listener: socket.socket, queue, wake: socket.socket) -> None:
         while all(key.fileobj is listener for key, _ in selector.select()):
             try:
                 sock, address = listener.accept()
-            except BlockingIOError:  # that client has gone
+            except (BlockingIOError, ConnectionAbortedError):  # that client has gone
                 continue
             except OSError:  # no file descriptor is left: some client will go
                 time.sleep(ACCEPT_PAUSE)
@@ -242,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     # helper process; nothing is ever forked here.
     queue = get_context("fork").Queue()
     slow_lane = SlowLane(queue)
-    workers = [Worker(queue, slow_lane) for _ in range(args.workers)]
+    workers = [Worker(queue, slow_lane, number) for number in range(args.workers)]
     with listener:
         for thread in (slow_lane, *workers):
             thread.start()

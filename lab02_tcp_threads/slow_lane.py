@@ -5,9 +5,11 @@ import heapq
 import itertools
 import select
 import time
+import traceback
 from queue import Empty, SimpleQueue
 from threading import Thread
 
+import cli
 from connection import MAX_DIGITS, Connection, takes_long
 
 # s for which a number of MAX_DIGITS lets cheaper ones pass that come later; its test takes a third
@@ -30,7 +32,7 @@ class SlowLane(Thread):
     """
 
     def __init__(self, queue):
-        super().__init__()
+        super().__init__(name="slow lane")
         self.queue = queue  # to the workers
         self._returning: dict[int, Connection] = {}  # handed back, by file descriptor
         self.stopping = False
@@ -107,6 +109,9 @@ class SlowLane(Thread):
         except GivenUp:
             return
         except OSError:
+            connection.give_up()
+        except Exception:  # a fault of ours: this client loses its connection, the others do not
+            cli.say(f"{connection.address}: {traceback.format_exc()}", "stderr")
             connection.give_up()
         if connection.tokens and not connection.output:
             self._queue_up(connection)

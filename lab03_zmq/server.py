@@ -101,14 +101,20 @@ class Broker:
     # --- lines ---
 
     def note_subscription(self) -> None:
-        """Add a prefix when its first worker subscribes; remove it when the last one has left."""
+        """Add a prefix when its first worker subscribes; remove it when the last one has left.
+
+        A notice names no sender. So a peer that cancels what it has not subscribed to takes the
+        prefix away as well; libzmq itself never does that.
+        """
         notice = self.worker_inputs.recv()
-        if notice[:1] == b"\x01":
+        if notice[:1] == sockets.SUBSCRIBED:
             self.topics.add(notice[1:])
             cli.log("a worker takes %s", notice[1:])
-        elif notice[:1] == b"\x00":
+        elif notice[:1] == sockets.UNSUBSCRIBED:
             self.topics.discard(notice[1:])
             cli.log("no worker takes %s any more", notice[1:])
+        else:
+            cli.log("not a subscription: %s", notice)
         self.offer_again()
 
     def receive(self, frames: list[bytes]) -> None:
@@ -116,6 +122,8 @@ class Broker:
         if b"" in frames:
             body = frames.index(b"") + 1
             self.offer(frames[:body], b" ".join(frames[body:]))
+        else:
+            cli.log("a message without an empty frame: %s", b" ".join(frames))
 
     def offer_again(self) -> None:
         """Pass on what has waited, if a worker has come or none is to come any more."""

@@ -27,6 +27,8 @@ OPTIONS = {
     zmq.LINGER: 0,
 }
 
+# The first byte of what an XPUB socket receives; the topic follows.
+SUBSCRIBED, UNSUBSCRIBED = b"\x01", b"\x00"
 HANDSHAKES = (  # events of them: their ends, good and bad
     zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_DISCONNECTED
 )

@@ -75,7 +75,7 @@ class Worker:
     def wait_for_server(self) -> None:
         """Return when the server is subscribed to our answers."""
         while not self.subscribed or self.outputs.get(zmq.EVENTS) & zmq.POLLIN:
-            self.subscribed = self.outputs.recv()[:1] == b"\x01"
+            self.subscribed = self.outputs.recv()[:1] == sockets.SUBSCRIBED
             cli.log("the server %s", "is there" if self.subscribed else "has gone")
 
     def run(self) -> NoReturn:

@@ -79,9 +79,10 @@ class Client(shell.Shell):
 
     def ask(self, unanswered: deque[int]) -> None:
         """Ask about numbers in one stream; take each away as soon as its answer is printed."""
-        requests = [messages.IsPrimeRequest(num=num) for num in unanswered]
-        longest = CALL_TIMEOUT * (len(requests) + 1)  # if each answer takes all its time
-        for reply in unless_silent(self.stub.isprime(iter(requests), timeout=longest)):
+        numbers = list(unanswered)  # which shrinks while gRPC's thread still sends these
+        requests = (messages.IsPrimeRequest(num=num) for num in numbers)
+        longest = CALL_TIMEOUT * (len(numbers) + 1)  # if each answer takes all its time
+        for reply in unless_silent(self.stub.isprime(requests, timeout=longest)):
             self.show(cli.printable(reply.text))
             if unanswered:
                 unanswered.popleft()

@@ -40,10 +40,12 @@ class TextTools(services.TextToolsServicer):
     def isprime(self, requests: Iterable, context: grpc.ServicerContext) -> Iterator:
         """Answer each number as it arrives, until the client half-closes the stream."""
         cli.log("%s: isprime begins", context.peer)
-        for request in requests:
-            verdict = "is prime" if is_prime(request.num) else "is not prime"
-            yield messages.IsPrimeReply(text=f"{request.num} {verdict}")
-        cli.log("%s: isprime ends", context.peer)
+        try:
+            for request in requests:
+                verdict = "is prime" if is_prime(request.num) else "is not prime"
+                yield messages.IsPrimeReply(text=f"{request.num} {verdict}")
+        finally:  # also if the client has cancelled, or has gone
+            cli.log("%s: isprime ends", context.peer)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from rpc import grpc
 from wire import ANY_LENGTH, messages, services
 
 CONNECT_TIMEOUT = 2.0  # s
-CALL_TIMEOUT = 10.0  # s; a node itself gives up after 8
+CALL_TIMEOUT = 10.0  # s; a node begins nothing new after 8
 QUOTES = '"“”„'
 SINGLE_QUOTES = "'‘’‚`"  # around a key they are a mistake; inside one they are text
 KEY_AND_REST = re.compile(

@@ -17,7 +17,7 @@ from transfer import transfer_time
 
 HOP_TIMEOUT = 2.0  # s for an answer of an owner, which may have to wait for its replicas
 FORWARD_TIMEOUT = 0.3  # s for an answer of a node that only names the next one
-OPERATION_TIMEOUT = 8.0  # s in which a node carries out what a client wants, or gives up
+OPERATION_TIMEOUT = 8.0  # s in which a node begins another walk; the last one may take longer
 LISTEN_INTERVAL = 0.1  # s between two attempts to hear from a silent node
 RETRY_INTERVALS = (0.01, 0.1)  # s before the second attempt; then doubled, up to the other value
 
@@ -79,7 +79,14 @@ class Lookup:
         return None
 
     async def _walk(self, operation: messages.Operation, timeout: float) -> messages.Outcome | None:
-        """Go from hop to hop until the owner answers; None: try again. `timeout`: of the owner."""
+        """Go from hop to hop until the owner answers; None: try again. `timeout`: of the owner.
+
+        1. Ask the owner if it is known, else this node itself.
+        2. NEXT: ask the node that is named.
+        3. A node that does not answer is avoided from now on: begin again at this node.
+        4. DONE ends the walk. So does RETRY, while the ring changes; and so does a walk that is too
+           long: this node, m hops, and as many again for ways around silent nodes.
+        """
         operation = replace(operation, avoid=tuple(self.silent))
         node = self._known_owner(operation.key)
         for _ in range(2 * self.place.view.m + 2):

@@ -29,7 +29,7 @@ RECONNECT_INTERVAL = 0.05  # s
 # notices after minutes or never. So both sides ping, also between calls. Any byte that arrives is a
 # sign of life: a large message on a slow link is no silence. The interval suits servers of other
 # authors too: gRPC's default policy closes a connection at the third ping without data, which here
-# comes after 6 s of silence.
+# comes after 6 s of silence. See doc/keepalive.md of grpc/grpc.
 KEEPALIVE_OPTIONS = [
     ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT),

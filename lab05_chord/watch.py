@@ -20,7 +20,7 @@ from watching import Watcher
 from wire import ANY_LENGTH, messages, services
 
 HOP_TIMEOUT = 1.0  # s for one node of a walk; more than one attempt to connect
-OPERATION_TIMEOUT = 10.0  # s; a node itself gives up after 8
+OPERATION_TIMEOUT = 10.0  # s; a node begins nothing new after 8
 LONGEST_KEY = 200  # characters
 LONGEST_TEXT = 1000  # characters that a page saves, or is shown
 

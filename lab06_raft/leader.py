@@ -25,7 +25,8 @@ from snapshots import Outgoing
 class Follower:
     """What the leader knows of one of the others (Figure 2, volatile state on leaders)."""
 
-    next_index: int  # of the next entry to send
+    # Of the next entry to send; below match_index if the follower has forgotten its log.
+    next_index: int
     match_index: int = 0  # of the last entry known to be on its disk
     answered_round: int = 0  # the last round of heartbeats that it has answered
     under_way: Call | None = None  # the call with entries or a piece

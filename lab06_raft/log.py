@@ -81,7 +81,7 @@ class Log:
         """Return the index to try next: our end, or the start of the term that differs (§5.3)."""
         if prev_log_index > self.last_index:
             return self.last_index + 1
-        term = self.term(prev_log_index)
+        term = self.term(prev_log_index)  # terms never decrease along a log
         before = bisect_left(self.entries, term, key=lambda entry: entry.term)
         return self.snapshot_index + before + 1
 

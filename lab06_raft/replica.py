@@ -6,8 +6,9 @@ the log gets long, a snapshot takes in its beginning (§7):
      snapshot on disk      log                           in memory:  log and `machine`, the state
      0 ... snapshot_index  ... commit_index ... last_index           after the entry commit_index
 
-A server reads its own snapshot only when it starts; for a follower, the leader copies its present
-state. So the disk needs no whole snapshot each time, only what the entries have changed.
+commit_index may be ahead of log.saved_index: then a majority has the entry on disk, and this server
+not yet. A server reads its own snapshot only when it starts; for a follower, the leader copies its
+present state. So the disk needs no whole snapshot each time, only what the entries have changed.
 """
 
 from typing import NamedTuple
@@ -66,7 +67,7 @@ class Replica:
         """Advance the commit index and apply what it has passed (§5.3)."""
         for passed in range(self.commit_index + 1, index + 1):
             self.machine.apply(passed, self.log[passed])
-        self.commit_index = max(self.commit_index, index)
+            self.commit_index = passed
 
     def outcome(self, place: Place) -> bool | None:
         """Tell whether a command is done (True), lost (False), or neither yet (None)."""

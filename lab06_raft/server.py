@@ -19,7 +19,7 @@ import queue
 import random
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -117,7 +117,7 @@ class RaftServicer(services.RaftServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "suspended")
 
     async def _check_peer(
-        self, context, sender: int, term: int, log_terms: Collection[int], index: int = 0
+        self, context, sender: int, term: int, log_terms: list[int], index: int = 0
     ) -> None:
         """Abort the call also if no other server can have sent it; nothing has changed then."""
         await self._check(context)
@@ -128,6 +128,8 @@ class RaftServicer(services.RaftServicer):
             reason = f"no election can have reached the term {term}"
         elif max(log_terms) > term:
             reason = f"an entry of the term {max(log_terms)}, which is later than its sender's"
+        elif log_terms != sorted(log_terms):
+            reason = "entries whose terms decrease"
         elif index > MAX_INDEX:
             reason = f"no log can have reached the index {index}"
         if reason:
@@ -210,11 +212,9 @@ class RaftServicer(services.RaftServicer):
 
     async def _await_leader(self, term: int, timeout: float) -> None:
         """Wait until this server knows the leader of a term after `term`, or for `timeout`."""
-
-        def is_known() -> bool:
-            return self.raft.current_term > term and self.raft.leader_id is not None
-
-        await self.node.waiting.until(is_known, timeout)
+        await self.node.waiting.until(
+            lambda: self.raft.current_term > term and self.raft.leader_id is not None, timeout
+        )
 
     async def _commit(self, request):
         """Have this leader commit a command, unless its session shows that it is done already."""

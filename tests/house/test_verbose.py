@@ -4,6 +4,7 @@ import re
 import sys
 
 import pytest
+import zmq
 
 from tests.support.harness import wait_until
 from tests.support.ports import free_port
@@ -71,6 +72,10 @@ def test_lab_3_tells_of_each_line_and_worker(spawn):
     worker.expect_err(f"^{STAMP}answer: 7 is prime$")
     worker.interrupt()
     server.expect_err(f"^{STAMP}no worker takes isprime any more$")
+    with zmq.Context() as context, context.socket(zmq.DEALER) as bare:
+        bare.connect(f"tcp://127.0.0.1:{ports[0]}")
+        bare.send(b"isprime 7")
+        server.expect_err(f"^{STAMP}a message without an empty frame: .*isprime 7$")
     all_have_the_time(server)
     assert len(server.lines) == 1
 
@@ -83,6 +88,11 @@ def test_lab_4_tells_of_each_call(spawn):
     assert client.wait() == 0
     for line in (r"reverse a\\x1b\[31mb", "split a b", "isprime begins", "isprime ends"):
         server.expect_err(rf"^{STAMP}ipv4:127.0.0.1:\d+: {line}$")
+    client = spawn("lab04_grpc/client.py", address)
+    client.write("isprime " + "7 " * 200_000 + "\n")
+    server.expect_err("isprime begins$")
+    client.kill()
+    server.expect_err("isprime ends$")
     all_have_the_time(server)
     assert len(server.lines) == 1
 

@@ -126,6 +126,18 @@ def test_every_message_has_its_own_five_retries():
     assert [sender.tick(2.0 + 0.5 * k) for k in range(1, 6)] == [message] * 5
 
 
+def test_between_two_messages_no_ack_counts_and_nothing_is_sent_again():
+    sender = core.Sender("a", 3)
+    sender.start(0.0)
+    assert sender.receive(b"a | 1 | 100")
+    assert not sender.receive(b"a | 1 | 100")
+    assert sender.tick(9.0) is None
+    sender.data(b"abc", 9.0)
+    assert sender.receive(b"a | 2")
+    assert not sender.receive(b"a | 2")
+    assert sender.tick(99.0) is None and sender.sent == 3
+
+
 # --- The server's rules ---
 
 

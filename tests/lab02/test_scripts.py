@@ -104,6 +104,22 @@ def test_a_server_that_goes_away_ends_the_client(spawn):
 # --- Ours: start and end ---
 
 
+def test_a_fault_of_the_server_itself_costs_one_client_its_connection(spawn):
+    """Here: an environment in which Python converts no number of more than 640 digits."""
+    server = spawn(SERVER, 0, env={"PYTHONINTMAXSTRDIGITS": "640"})
+    port = server.port()
+    for digits in (641, 999):  # the second one needs the same threads
+        with socket.create_connection(("127.0.0.1", port), 20) as sock:
+            sock.sendall(b"9" * digits + b"\n")
+            assert sock.recv(100) == b""
+    server.expect_err("ValueError: Exceeds the limit")
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        sock.sendall(b"9" * 600 + b"\n7\n")
+        assert receive(sock, 2).endswith(b" is not prime\n7 is prime\n")
+    server.interrupt()
+    assert server.wait(5) == 0
+
+
 def test_ctrl_c_while_the_threads_start_is_not_lost(spawn, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         """

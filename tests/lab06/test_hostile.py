@@ -21,6 +21,9 @@ IMPOSSIBLE = [
     messages.AppendEntriesRequest(term=99, leader_id=77),
     messages.AppendEntriesRequest(term=99, leader_id=0),
     messages.AppendEntriesRequest(term=99, leader_id=1, prev_log_term=100),
+    messages.AppendEntriesRequest(
+        term=99, leader_id=1, prev_log_term=7, entries=[messages.Entry(term=6)]
+    ),
     messages.InstallSnapshotRequest(term=2**62, leader_id=1),
     messages.InstallSnapshotRequest(term=99, leader_id=77),
     messages.InstallSnapshotRequest(term=99, leader_id=1, last_included_index=2**63),
