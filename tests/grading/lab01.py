@@ -288,14 +288,13 @@ def our_client_to_this_server(scene: Scene) -> None:
 
 def this_client_to_our_server(scene: Scene) -> None:
     port = scene.port(PORT, socket.SOCK_DGRAM)
-    target = scene.work() / "received"
-    target.mkdir()
+    (target := scene.work() / "received").mkdir()
     server = scene.start_ours("server", port, cwd=target)
     scene.wait_for_port(server, PORT, socket.SOCK_DGRAM)
     path, data = scene.work() / "theirs.bin", content(40_000)
     path.write_bytes(data)
     client = scene.start("client", f"127.0.0.1:{port}", path, "to-reference.bin")
     client.ends(30)
-    received, whole = target / "to-reference.bin", "the reference server has the whole file"
-    scene.until(received.exists, whole, 2, client, server)
+    received = target / "to-reference.bin"
+    scene.until(received.exists, "the reference server has the file", 2, client, server)
     check(received.read_bytes() == data, "the same bytes", "others")
