@@ -191,6 +191,7 @@ def test_a_server_that_is_stopped_with_calls_under_way_ends_at_once_without_a_wo
     with rpc.open_channel(f"127.0.0.1:{cluster.ports[leader]}") as channel:
         stub = services.RaftStub(channel)
         reports = stub.Watch(messages.WatchRequest(), wait_for_ready=True)
+        next(reports)  # it is connected
         write = stub.SetVal.future(messages.SetValRequest(key="a", value="1"))
         wait_until(lambda: any(state.last_index > 1 for state in next(reports).states))
         begun = time.monotonic()
