@@ -68,14 +68,16 @@ class Lookup:
         pause, longest = RETRY_INTERVALS
         timeout = HOP_TIMEOUT + transfer_time(operation.text)
         while self.host.now() < deadline:
+            silent_before = set(self.silent)
             outcome = await self._walk(operation, timeout)
             if outcome is not None:
                 return outcome
+            if operation.kind == messages.Kind.GET and self.silent.keys() - silent_before:
+                # The text may be too long for this timeout: only the owner knows.
+                timeout = min(2 * timeout, OPERATION_TIMEOUT)
             self.heartbeat_soon()
             await self.host.sleep(pause)
             pause = min(2 * pause, longest)
-            if operation.kind == messages.Kind.GET:  # how long the text is only the owner knows
-                timeout = min(2 * timeout, OPERATION_TIMEOUT)
         return None
 
     async def _walk(self, operation: messages.Operation, timeout: float) -> messages.Outcome | None:

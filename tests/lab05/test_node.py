@@ -113,6 +113,22 @@ def test_a_get_gives_a_long_text_more_time_with_each_attempt():
         assert [t for t in timeouts if t > 1][: len(expected)] == expected
 
 
+def test_a_get_that_is_only_told_to_try_again_gives_no_attempt_more_time():
+    node, timeouts = node_in(view_of(EXAMPLE), 16), []
+
+    async def answer(address, method, request, timeout):
+        timeouts.append(timeout)
+        return messages.Outcome(messages.Status.RETRY)
+
+    async def pause(seconds):
+        node.host.time += seconds
+
+    node.host.call, node.host.sleep = answer, pause
+    node.lookup.owners.add(25)
+    assert asyncio.run(node.operate(messages.Kind.GET, "Moscow")) is None
+    assert set(timeouts) == {2.0}
+
+
 # --- the dialogue with the registry ---
 
 
