@@ -149,7 +149,6 @@ def bind_address(server: grpc.Server, address: tuple, port: int) -> int:
     if bound:
         return bound
     with socket.socket(socket.AF_INET6 if ipv6_fields else socket.AF_INET) as probe:
-        probe.bind(
-            (ip, port, *ipv6_fields)
-        )  # raises what the system says, which gRPC keeps to itself
+        # It raises what the system says, which gRPC keeps to itself.
+        probe.bind((ip, port, *ipv6_fields))
     raise OSError("is the port taken?")

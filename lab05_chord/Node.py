@@ -53,7 +53,6 @@ class Servicer(services.NodeServiceServicer):
     def __init__(self, threads: Threads, member: Member):
         self.do = threads.do
         self.member = member
-        self.identity = threads.draw_identity()
         self.operations = threading.Semaphore(OPERATIONS)
         self.routes = threading.Semaphore(ROUTES)
 
@@ -101,7 +100,7 @@ class Servicer(services.NodeServiceServicer):
         id, view = self.member.place.id, self.member.place.view
         fingers = view.fingers(id) if id in view.by_id else []
         table = [to_message(node) for node in fingers]
-        return messages.FingerTable(id=id, finger_table=table, process=self.identity)
+        return messages.FingerTable(id=id, finger_table=table, process=self.member.identity)
 
     def inspect(self, request, context):
         """Tell where this node stands and how many keys it has, or also which it owns."""
@@ -146,9 +145,9 @@ class Servicer(services.NodeServiceServicer):
     )
 
 
-def join(threads: Threads, member: Member, identity: int) -> str | None:
+def join(threads: Threads, member: Member) -> str | None:
     """Join the ring; return why that is not possible, if so."""
-    if is_taken(threads, member.place.address, identity):
+    if is_taken(threads, member.place.address, member.identity):
         return f"another node answers at {member.place.address}: announce an address of this one"
     try:
         threads.find_registry(member.registry, REGISTRY_TIMEOUT)
@@ -173,13 +172,13 @@ def is_taken(threads: Threads, address: str, identity: int) -> bool:
 class Heartbeats(threading.Thread):
     """Joins, then sends a heartbeat every second; or wakes the main thread with a `problem`."""
 
-    def __init__(self, threads: Threads, member: Member, identity: int):
+    def __init__(self, threads: Threads, member: Member):
         super().__init__(daemon=True)
-        self.threads, self.member, self.identity = threads, member, identity
+        self.threads, self.member = threads, member
         self.problem: str | None = None
 
     def run(self) -> None:
-        self.problem = join(self.threads, self.member, self.identity)
+        self.problem = join(self.threads, self.member)
         if self.problem:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
@@ -275,7 +274,7 @@ def main(argv: list[str] | None = None) -> None:
     server.start()
     if port == 0:
         cli.report_ready(f"Node listens on {cli.join_address(host, bound)}")
-    heartbeats = Heartbeats(threads, member, servicer.identity)
+    heartbeats = Heartbeats(threads, member)
     heartbeats.start()
     signal.sigwait(cli.STOP_SIGNALS)
     if heartbeats.problem:

@@ -43,15 +43,17 @@ class Member:
         self.ipaddr, self.port = ipaddr, port
         self.asked = -messages.LEASE_TIMEOUT  # the last heartbeat
         self.place = place = Place(host.now, f"{ipaddr}:{port}")
-        identity = host.draw_identity()
-        self.store = store = Store(identity, host.now())
+        self.identity = host.draw_identity()  # of this process
+        self.store = store = Store(self.identity, host.now())
         self.transfer = transfer = Transfer(host, self.adopt_if_same_ring)
         self.handoff = Handoff(host, place, store, transfer)
         self.replication = Replication(host, place, store, self.adopt_if_same_ring, self._repair)
         self.sync = Sync(
             host, place, store, transfer, self.replication, self.heartbeat, self.heartbeat_soon
         )
-        self.lookup = Lookup(host, place, self.replication.execute, self.heartbeat_soon, identity)
+        self.lookup = Lookup(
+            host, place, self.replication.execute, self.heartbeat_soon, self.identity
+        )
         self.operate = self.lookup.operate
 
     # --- joining ---
