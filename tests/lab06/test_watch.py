@@ -28,6 +28,11 @@ def has_status(server: int, status: str):
     return lambda event: event["servers"][server]["status"] == status
 
 
+def hears_all(event) -> bool:
+    """Tell whether every server has reported, so that the page misses nothing from now on."""
+    return all(server["status"] == "" for server in event["servers"])
+
+
 # --- What the servers tell ---
 
 
@@ -53,6 +58,7 @@ def test_the_events_tell_the_leader_its_heartbeats_and_their_arrival(watched, li
 def test_a_vote_and_an_entry_are_seen_from_asking_to_the_answer(watched, listening):
     cluster, script, port = watched()
     events = listening(port)
+    events.until(hears_all)  # else the election may be over before its voters are heard
     seen = {}
 
     def has_seen(event):
