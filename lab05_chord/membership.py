@@ -112,9 +112,14 @@ class Membership:
         alive = {*view.members, *self.unheard} - ended
         for old in self.views if self.unheard else ():
             rest = replace(old, members=tuple(node for node in old.members if node in alive))
-            for replica_set in map(rest.replica_set, rest.ids):
-                if self.unheard.issuperset(replica_set):
+            for node in rest.members:
+                replica_set = rest.replica_set(node.id)
+                if self.unheard.issuperset(replica_set) and self._may_be_in(old, node):
                     self.needed.update(replica_set)
+
+    def _may_be_in(self, view: View, node: Node) -> bool:
+        """Tell whether a node that is not heard may still be in a view of its own past."""
+        return node in self.dropped or self.in_sync.get(node.id, 0) <= view.epoch
 
     async def _call(self, node: Node) -> None:
         """Find out whether a node that is not heard is dead; if it is not, tell it the view."""

@@ -68,6 +68,31 @@ def test_silence_of_three_seconds_is_death(book):
     assert ids(book.view.members) == [24]
 
 
+def test_a_node_that_hangs_while_the_ring_grows_is_not_taken_for_the_only_one(book):
+    """It was that once, and the registry has not yet seen all nodes in sync since."""
+    admit(book, 1)
+    ask(book, 24)
+    book.tick = lambda: []  # the others join sooner than the registry looks
+    for port in (2, 3, 4):
+        admit(book, port)
+    del book.tick
+    for id in (26, 2):
+        ask(book, id)
+    assert pass_time(book, 4, heard=[26, 2, 16]) == [24]
+
+
+@pytest.mark.parametrize("knows, dropped", [(False, []), (True, [2, 24, 26])])
+def test_an_owner_and_its_replicas_are_those_of_the_view_that_it_may_be_in(book, knows, dropped):
+    """25 has come between 24 and its replicas, 26 and 2; then all three are silent."""
+    for port in (1, 2, 3, 4):
+        admit(book, port)
+    pass_time(book, 0.1, heard=[24, 26, 2, 16])
+    admit(book, 6, wish=25)
+    if knows:
+        ask(book, 24)
+    assert sorted(pass_time(book, 20, heard=[16, 25])) == dropped
+
+
 # --- lines that are cut (ring: 2 16 24 25 26 31) ---
 
 

@@ -161,10 +161,12 @@ class World:
 
     def lost(self, process):
         """Take note that a process, if it is a node, is gone with all its copies."""
-        if any(node.address == process.address for node in self.members):
+        addresses = {node.address for node in self.members}
+        if process.address in addresses:
             if not self.handed_over(process.rules):
                 self.copies_lost.add(process.address)
             self.beyond |= len(self.copies_lost) > chord.REPLICAS
+            self.beyond |= self.copies_lost >= addresses  # a ring of two has no third copy
 
     def handed_over(self, leaver):
         """Tell whether a node that leaves has given all it had to three others."""

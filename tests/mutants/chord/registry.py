@@ -72,6 +72,18 @@ MUTANTS = [
         "        self.views = [self.view]\n",
     ),
     Mutant(
+        "a silent node may be in every view that the registry remembers",
+        MEMBERSHIP,
+        "in self.dropped or self.in_sync.get(node.id, 0) <= view.epoch\n",
+        "in self.dropped or True\n",
+    ),
+    Mutant(
+        "a silent node is in the view that the registry knows",
+        MEMBERSHIP,
+        "in self.dropped or self.in_sync.get(node.id, 0) <= view.epoch\n",
+        "in self.dropped or view is self.view\n",
+    ),
+    Mutant(
         "a dropped node that has answered still counts",
         MEMBERSHIP,
         "                self.dropped.discard(node)  # it knows now\n",
