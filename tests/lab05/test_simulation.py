@@ -80,8 +80,7 @@ def test_an_operation_that_is_asked_for_again_is_done_once_whatever_came_in_betw
 @pytest.mark.parametrize("seed", SEEDS)
 def test_removed_keys_stay_removed_when_their_tombstones_are_swept_away(seed, monkeypatch):
     monkeypatch.setattr(store, "TOMBSTONE_TIMEOUT", 8.0)  # longer than any node hangs
-    world = play(seed, [join, leave, hang], QUIET)
-    world.run(world.sim.now + 30)
+    world = play(seed, [join, leave, hang], QUIET, peace=40)
     tombstones = [
         record
         for process in world.nodes()

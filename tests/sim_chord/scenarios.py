@@ -39,11 +39,13 @@ def play(
     keys=KEYS,
     pause=0.3,
     rings=1,
+    peace=5.0,
     look=lambda world: None,
 ):
     """Run rings under clients, with a random one of `faults` every so often; then check all.
 
-    `look` is given the first ring before anything happens.
+    `look` is given the first ring before anything happens. `peace` is the time in seconds in which
+    each node does what its heartbeats ask of it, before the checks.
     """
     world = World(seed, m, **network)
     look(world)
@@ -61,7 +63,7 @@ def play(
             world.run(world.sim.now + world.random.uniform(0, 2 * every))
             ring = world.random.choice(world.rings) if rings > 1 else world
             world.random.choice(faults)(ring)
-        world.calm_down()
+        world.calm_down(peace)
         for ring in world.rings:
             ring.check_ring()
             if not ring.beyond:

@@ -209,15 +209,25 @@ class World:
             coroutine.close()
         self.spawned.clear()
 
-    def calm_down(self):
-        """End all faults and wait until the ring is whole again."""
+    def calm_down(self, peace):
+        """End all faults, wait until the ring is whole again, and let more time pass in peace."""
         self.net.calm()
         for process in self.processes.values():
             if process.paused:
                 process.resume()
         for ring in self.rings:
             ring.start_registry()
-        self.run(self.sim.now + 40)  # a lost answer to "register" is missed after 15 s
+        limit = self.sim.now + 90  # s: a lost piece of a transfer may be missed after 30 s only
+        while not all(ring.is_whole() for ring in self.rings) and self.sim.now < limit:
+            self.run(self.sim.now + 1)
+        self.run(self.sim.now + peace)
+
+    def is_whole(self):
+        """Tell whether all nodes that live are in the ring, in sync in its newest view."""
+        rules, living = self.registry.rules, [p for p in self.started_nodes if p.alive]
+        if {p.address for p in living} != {node.address for node in rules.view.members}:
+            return False
+        return rules.all_in_sync() and all(p.rules.place.view == rules.view for p in living)
 
     def check_ring(self):
         """In peace: one view, all in sync, and every record with its replica set alone."""
