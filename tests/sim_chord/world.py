@@ -36,6 +36,7 @@ class World:
         self.copies_lost: set[str] = set()  # nodes gone since the ring was last whole
         self.beyond = False  # more of them than the ring promises to bear
         self.members = ()
+        self.left_behind = {}  # address of a node that is no member any more -> the others then
         self.m = m
         self.key_of = {chord.key_id(str(i), m): str(i) for i in range(500)}  # one key for each id
         self.arcs: dict[tuple, int] = {}
@@ -87,6 +88,7 @@ class World:
         async def leave():
             if not await process.rules.leave():  # no other node is left: the records go with it
                 members = process.rules.place.view.members
+                members = self.left_behind.get(process.address, members)
                 others = [node for node in members if node.address != process.address]
                 living = [node.id for node in others if self.processes[node.address].alive]
                 assert not living, f"seed {self.seed}: it left as the last one, before {living}"
@@ -153,6 +155,9 @@ class World:
         if rules.view.members != self.members:
             for node in set(self.members) - set(rules.view.members):
                 self.lost(self.processes[node.address])
+                self.left_behind[node.address] = rules.view.members
+            for node in set(rules.view.members) - set(self.members):
+                self.left_behind.pop(node.address, None)
             self.members = rules.view.members
         if self.copies_lost and rules.all_in_sync():
             processes = [self.processes[node.address] for node in self.members]
