@@ -5,12 +5,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS
-from tests.support.harness import LABS, ROOT
+from tests.support.harness import LABS, ROOT, pass_time
 from tests.support.ports import free_port
 
 SCRIPTS = SERVERS + OTHERS
@@ -84,7 +83,7 @@ def test_a_server_under_nohup_survives_the_closed_window(spawn, script, argument
     server = spawn(script, *arguments, interpreter=nohup)
     server.port()
     server.signal(signal.SIGHUP)
-    time.sleep(0.3)  # in which it would end
+    pass_time(0.3)  # in which it would end
     assert server.running
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.support.harness import ROOT, load, wait_until
+from tests.support.harness import ROOT, load, pass_time, wait_until
 from tests.support.ports import free_port
 from tests.support.relays import TcpRelay
 
@@ -102,7 +102,7 @@ def test_pings_over_an_idle_connection_are_not_taken_for_abuse():
         channel.unary_unary("/test.Echo/echo")(b"", timeout=20)
         channel.subscribe(states.append)
         wait_until(lambda: grpc.ChannelConnectivity.READY in states)
-        time.sleep(4.5 * rpc.KEEPALIVE_INTERVAL / 1000)
+        pass_time(4.5 * rpc.KEEPALIVE_INTERVAL / 1000)
         assert states[-1] is grpc.ChannelConnectivity.READY
 
 
@@ -134,7 +134,7 @@ def test_a_server_that_comes_back_is_found_at_once(absence):
                 echo(b"", timeout=20)
             if time.monotonic() >= deadline:
                 break
-            time.sleep(0.05)
+            pass_time(0.05)
         began = time.monotonic()
         with echo_server(port):
             assert echo(b"here", timeout=20, wait_for_ready=True) == b"here"

@@ -122,9 +122,3 @@ def saved(path):
 
 def unfinished(folder):
     return [path.name for path in folder.glob(".upload-*")]
-
-
-def pause(seconds):
-    """Let time pass that a test is about."""
-    ends = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() > ends)

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from tests.lab01.peers import CLIENT, SERVER, RawClient, pause
-from tests.support.harness import ROOT, load
+from tests.lab01.peers import CLIENT, SERVER, RawClient
+from tests.support.harness import ROOT, load, pass_time
 
 # A page cache above a disk that does so many bytes per second.
 SLOW_DISK = """
@@ -65,9 +65,9 @@ def test_a_session_is_kept_for_a_second_after_a_save_that_took_longer(spawn, fol
     with RawClient(spawn(SERVER, 0, "--dir", folder, env=environment).port()) as client:
         client.start(b"a", 3)
         assert client.ask(b"d | 1 | abc") == b"a | 2"  # 1.5 s later
-        pause(0.8)
+        pass_time(0.8)
         assert client.ask(b"d | 1 | abc") == b"a | 2"
-        pause(0.8)  # the duplicate is a sign of life, too
+        pass_time(0.8)  # the duplicate is a sign of life, too
         assert client.ask(b"s | 0 | a | 3").startswith(b"a | 1 | ")
         assert [path.name for path in folder.iterdir()] == ["a"]
 
@@ -79,7 +79,7 @@ def test_time_while_the_server_is_stopped_does_not_expire_sessions(spawn, folder
     for client in clients:
         client.start(b"file", 4)
     server.pause()
-    pause(3.5)
+    pass_time(3.5)
     for client in clients:
         client.sock.send(b"d | 1 | ab")
     server.resume()

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from tests.lab01.peers import CLIENT, CONTENT, SERVER, pause
-from tests.support.harness import wait_until
+from tests.lab01.peers import CLIENT, CONTENT, SERVER
+from tests.support.harness import pass_time, wait_until
 from tests.support.patches import LOCALHOST_IS_BOTH
 
 # --- Addresses ---
@@ -76,7 +76,7 @@ def test_an_interface_that_goes_down_for_a_moment_ends_no_upload(network, spawn,
     for host in (client, server):
         size = wait_until(lambda: sum(path.stat().st_size for path in folder.iterdir()))
         host.unplug()
-        pause(0.7)
+        pass_time(0.7)
         assert script.running
         host.plug()
         wait_until(lambda size=size: any(p.stat().st_size > size for p in folder.iterdir()))
@@ -90,7 +90,7 @@ def test_a_way_that_is_found_only_after_the_start_is_soon_enough(network, spawn,
     spawn(SERVER, 5555, *options, interpreter=server.python).port()
     client.unplug()
     script = spawn(CLIENT, f"{server.address}:5555", source, "copy", interpreter=client.python)
-    pause(0.7)
+    pass_time(0.7)
     client.plug()
     assert script.wait() == 0, script.transcript()
 

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from tests.lab04.scripts import CLIENT, COMMANDS, SERVER
-from tests.support.harness import ROOT, load, wait_until
+from tests.support.harness import ROOT, load, pass_time, wait_until
 from tests.support.ports import free_port
 from tests.support.relays import TcpRelay
 
@@ -78,7 +78,7 @@ def test_a_function_that_hangs_is_reported_when_it_has_been_silent_for_5_s(fake,
 def test_a_stream_may_take_longer_than_one_answer_may(fake, spawn):
     def answer_slowly(messages, requests, context):
         for request in requests:
-            time.sleep(1.5)
+            pass_time(1.5)
             yield messages.IsPrimeReply(text=f"{request.num} is slow")
 
     client = spawn(CLIENT, fake(isprime=answer_slowly))
@@ -117,7 +117,7 @@ def test_a_reader_that_is_slow_is_no_silence_of_the_server(monkeypatch):
     monkeypatch.setattr(client, "CALL_TIMEOUT", 0.5)
     stream = TimedStream(0, 0)
     for _ in client.unless_silent(stream):
-        time.sleep(1.0)
+        pass_time(1.0)
     assert not stream.cancelled.is_set()
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from tests.lab05.parts import IDS, ScriptedHost, member, messages, serving_node, view_of
 from tests.lab05.ring import Ring
-from tests.support.harness import ROOT, load, wait_until
+from tests.support.harness import ROOT, load, pass_time, wait_until
 from tests.support.ports import free_port, listens
 
 wire = load(ROOT / "lab05_chord/wire.py")
@@ -25,7 +25,7 @@ def test_writes_at_nodes_that_have_yet_to_join_are_told_apart(spawn, rpc):
             )
             for node in newcomers
         ]
-        time.sleep(0.3)  # both are under way
+        pass_time(0.3)  # both are under way
         ring.start_registry()
         saved = [save.result().success for save in saves]
     assert sorted(saved) == [False, True]

@@ -29,8 +29,8 @@ def admit(book, port, wish=None):
     return asyncio.run(book.register(messages.Registration("host", port, wish)))
 
 
-def pass_time(book, seconds, heard=()):
-    """Let time pass while some nodes are heard; return the ids of those that are dropped."""
+def advance(book, seconds, heard=()):
+    """Move the clock on while some nodes are heard; return the ids of those that are dropped."""
     dropped = []
     for _ in range(round(seconds / 0.1)):
         book.host.time += 0.1
@@ -63,8 +63,8 @@ def test_a_newcomer_waits_until_all_nodes_that_the_last_one_affected_are_in_sync
 def test_silence_of_three_seconds_is_death(book):
     admit(book, 1)
     admit(book, 2)
-    assert pass_time(book, 2.9, heard=[24]) == []
-    assert pass_time(book, 0.2, heard=[24]) == [26]
+    assert advance(book, 2.9, heard=[24]) == []
+    assert advance(book, 0.2, heard=[24]) == [26]
     assert ids(book.view.members) == [24]
 
 
@@ -78,7 +78,7 @@ def test_a_node_that_hangs_while_the_ring_grows_is_not_taken_for_the_only_one(bo
     del book.tick
     for id in (26, 2):
         ask(book, id)
-    assert pass_time(book, 4, heard=[26, 2, 16]) == [24]
+    assert advance(book, 4, heard=[26, 2, 16]) == [24]
 
 
 @pytest.mark.parametrize("knows, dropped", [(False, []), (True, [2, 24, 26])])
@@ -86,11 +86,11 @@ def test_an_owner_and_its_replicas_are_those_of_the_view_that_it_may_be_in(book,
     """25 has come between 24 and its replicas, 26 and 2; then all three are silent."""
     for port in (1, 2, 3, 4):
         admit(book, port)
-    pass_time(book, 0.1, heard=[24, 26, 2, 16])
+    advance(book, 0.1, heard=[24, 26, 2, 16])
     admit(book, 6, wish=25)
     if knows:
         ask(book, 24)
-    assert sorted(pass_time(book, 20, heard=[16, 25])) == dropped
+    assert sorted(advance(book, 20, heard=[16, 25])) == dropped
 
 
 # --- lines that are cut (ring: 2 16 24 25 26 31) ---
@@ -100,7 +100,7 @@ def test_an_owner_and_its_replicas_are_those_of_the_view_that_it_may_be_in(book,
 def ring(book):
     for port in range(1, 7):
         admit(book, port)
-    pass_time(book, 0.1, heard=EXAMPLE)
+    advance(book, 0.1, heard=EXAMPLE)
     return book
 
 
@@ -119,7 +119,7 @@ def test_silent_nodes_are_dropped_if_another_one_of_each_replica_set_is_heard(
     ring, silent, dropped
 ):
     heard = [id for id in EXAMPLE if id not in silent]
-    assert sorted(pass_time(ring, 20, heard)) == dropped
+    assert sorted(advance(ring, 20, heard)) == dropped
 
 
 def test_nodes_that_fall_silent_one_after_the_other_are_as_those_that_do_so_at_once(ring):
@@ -127,73 +127,73 @@ def test_nodes_that_fall_silent_one_after_the_other_are_as_those_that_do_so_at_o
     rest = EXAMPLE[:]
     while rest:
         rest.pop()
-        assert pass_time(ring, 1.0 / len(EXAMPLE), rest) == []
-    assert pass_time(ring, 20) == []
+        assert advance(ring, 1.0 / len(EXAMPLE), rest) == []
+    assert advance(ring, 20) == []
 
 
 def drop_two_and_lose_a_third(ring):
     """Drop 24 and 25 while 26 lives but hears of nothing, then hear 26 no longer."""
     heard = [2, 16, 31]
-    pass_time(ring, 2, heard=[26, *heard])
+    advance(ring, 2, heard=[26, *heard])
     old = ring.view.epoch
     for _ in range(13):
         ask(ring, 26, old)
-        pass_time(ring, 0.1, heard)
+        advance(ring, 0.1, heard)
     assert ids(ring.view.members) == [26, *heard]
     return heard
 
 
 def test_dropped_nodes_count_as_silent_until_all_know_a_view_without_them(ring):
     heard = drop_two_and_lose_a_third(ring)
-    assert pass_time(ring, 20, heard) == []
+    assert advance(ring, 20, heard) == []
 
 
 def test_dropped_nodes_that_answer_have_heard_so(ring):
     heard = drop_two_and_lose_a_third(ring)
     ring.host.reached = {"host:1": True, "host:6": True}
-    assert pass_time(ring, 20, heard) == [26]
+    assert advance(ring, 20, heard) == [26]
 
 
 def test_a_silent_member_that_answers_is_not_dropped(ring):
     ring.host.reached = dict.fromkeys((node.address for node in ring.view.members), True)
-    assert pass_time(ring, 20) == []
+    assert advance(ring, 20) == []
 
 
 def test_dropped_nodes_are_forgotten_when_all_know_a_view_without_them(ring):
-    assert pass_time(ring, 4, heard=[26, 2, 16, 31]) == [24, 25]
-    assert pass_time(ring, 4, heard=[2, 16, 31]) == [26]
+    assert advance(ring, 4, heard=[26, 2, 16, 31]) == [24, 25]
+    assert advance(ring, 4, heard=[2, 16, 31]) == [26]
 
 
 def test_nodes_without_a_process_are_dropped_when_the_leases_that_they_gave_have_run_out(ring):
     ring.host.reached = dict.fromkeys((node.address for node in ring.view.members), False)
-    assert pass_time(ring, messages.LEASE_TIMEOUT + membership.LATE_TIMEOUT - 0.2) == []
-    assert sorted(pass_time(ring, 0.3)) == sorted(EXAMPLE)
+    assert advance(ring, messages.LEASE_TIMEOUT + membership.LATE_TIMEOUT - 0.2) == []
+    assert sorted(advance(ring, 0.3)) == sorted(EXAMPLE)
     assert admit(ring, 9).id >= 0
 
 
 def test_a_newcomer_waits_for_nodes_that_may_serve_and_is_told_so(ring):
     ring.host.nodes_sync = False
-    pass_time(ring, 2)
+    advance(ring, 2)
     ring.host.limit = 100
     reply = admit(ring, 9)
     assert reply.id == -1
     assert "nodes that do not answer: 2 at host:3, 16 at host:4" in reply.reason
-    pass_time(ring, 0.1, heard=EXAMPLE)
+    advance(ring, 0.1, heard=EXAMPLE)
     assert admit(ring, 9).id >= 0
 
 
 def test_a_newcomer_takes_the_place_of_a_node_that_does_not_answer_at_the_same_address(ring):
-    assert pass_time(ring, 10, heard=[2, 16, 31]) == []
+    assert advance(ring, 10, heard=[2, 16, 31]) == []
     ring.host.silent = {24, 25, 26}
     assert admit(ring, 1).id >= 0
     assert "host:1" in {node.address for node in ring.view.members}
 
 
 def test_a_line_that_is_mended_brings_back_all_nodes(ring):
-    assert pass_time(ring, 10) == []
-    assert pass_time(ring, 0.5, heard=[24]) == []
-    assert pass_time(ring, 0.5, heard=[24, 26, 2]) == []
-    assert pass_time(ring, 10, heard=EXAMPLE) == []
+    assert advance(ring, 10) == []
+    assert advance(ring, 0.5, heard=[24]) == []
+    assert advance(ring, 0.5, heard=[24, 26, 2]) == []
+    assert advance(ring, 10, heard=EXAMPLE) == []
 
 
 def test_a_registry_that_slept_itself_drops_no_node(book):
@@ -216,7 +216,7 @@ def test_a_restarted_registry_takes_the_newest_view_that_it_is_offered(book):
     assert book.restore(view_of(EXAMPLE[:4], epoch=7)).success
     for id in EXAMPLE:
         ask(book, id)
-    pass_time(book, 1.5)
+    advance(book, 1.5)
     assert book.view.members == newest.members and book.view.epoch >= membership.LIFE
     assert not book.restore(chord.View(10**8, 6)).success  # of a ring of another size
 
@@ -227,7 +227,7 @@ def test_a_restarted_registry_changes_nothing_until_all_nodes_have_told_what_the
         ask(book, id)
     behind = messages.Heartbeat(25, "host:25", epoch=10)  # it knows a newer view: not yet told
     assert book.populate_finger_table(behind).epoch == -1  # which gives no leave
-    pass_time(book, 1.5)
+    advance(book, 1.5)
     assert not book.deregister(messages.Departure(24)).success
     assert not book.open
     book.restore(view_of(EXAMPLE[1:], epoch=10))
@@ -249,7 +249,7 @@ def test_registries_that_follow_the_same_one_use_different_epochs():
         book.restore(view_of(EXAMPLE, epoch=9, ring=3))
         for id in EXAMPLE:
             ask(book, id)
-        pass_time(book, 1.5)
+        advance(book, 1.5)
         assert book.view.ring == 3
         lives.append({book.view.epoch, admit(book, port).view.epoch})
     assert len(lives[0] | lives[1]) == 4
@@ -257,7 +257,7 @@ def test_registries_that_follow_the_same_one_use_different_epochs():
 
 def test_a_registry_that_learns_of_an_older_ring_goes_on_as_that_ring(book):
     newcomer = admit(book, 7)
-    pass_time(book, 1.5)
+    advance(book, 1.5)
     assert book.restore(view_of([2, 16], epoch=9, ring=3)).success
     assert (book.view.ring, ids(book.view.members)) == (3, [2, 16, 24])
     node = node_in(newcomer.view, 24)
@@ -283,18 +283,18 @@ def test_a_restarted_registry_waits_no_longer_for_a_node_than_for_any_other(book
         for id in EXAMPLE[:5]:
             if id in book.view.by_id:
                 ask(book, id)
-        dropped += pass_time(book, 0.5)
+        dropped += advance(book, 0.5)
     assert book.open and dropped == [25]
 
 
 def test_only_the_node_itself_is_a_sign_of_its_life(book):
     admit(book, 1)
     for _ in range(8):
-        pass_time(book, 0.5)
+        advance(book, 0.5)
         answer = book.populate_finger_table(messages.Heartbeat(24))
     assert answer.known
     book.host.reached["host:1"] = False
-    pass_time(book, 3)
+    advance(book, 3)
     assert not book.populate_finger_table(messages.Heartbeat(24)).known
 
 

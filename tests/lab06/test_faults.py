@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.lab06.cluster import TROUBLED, messages, rpc, services
-from tests.support.harness import ROOT, Failure, load, wait_until
+from tests.support.harness import ROOT, Failure, load, pass_time, wait_until
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop", "suspend"])
@@ -129,7 +129,7 @@ def test_a_follower_that_was_stopped_for_a_moment_starts_no_election(start):
         server = cluster.servers[cluster.followers()[0]]
         before = server.out.count("The leader is dead")
         server.pause()
-        time.sleep(chance.uniform(0.17, 0.33))  # the length of the fault
+        pass_time(chance.uniform(0.17, 0.33))
         server.resume()
         cluster.followers()
         needless += server.out.count("The leader is dead") - before

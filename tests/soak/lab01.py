@@ -12,7 +12,7 @@ from tests.lab01.peers import CLIENT, SERVER, RawClient, saved, unfinished
 from tests.lab01.simulation import transfer
 from tests.soak.lab01_garbage import acks, flood, fuzz
 from tests.soak.lab01_uploads import MEMORY, check, folders, outcome
-from tests.support.harness import ROOT, load, wait_until
+from tests.support.harness import ROOT, load, pass_time, wait_until
 from tests.support.processes import Script, resident, spawning
 from tests.support.relays import UdpRelay
 
@@ -146,7 +146,7 @@ def kill(scale: float) -> str:
             copy = there / f"copy{k}"
             clients.append((spawn(CLIENT, f"127.0.0.1:{port}", source, copy.name), source, copy))
             wait_until(lambda copy=copy: unfinished(there) or copy.exists())
-            time.sleep(rng.uniform(0.0, 0.1))  # a moment of chance, not a fact to wait for
+            pass_time(rng.uniform(0.0, 0.1))
             server.kill()
             whole += copy.exists()
             left += len(unfinished(there))
@@ -182,7 +182,7 @@ def stop(scale: float) -> str:
             client = spawn(CLIENT, f"127.0.0.1:{port}", here / "source", "copy")
             copy = there / "copy"
             wait_until(lambda copy=copy: copy.exists() or received(there), "the upload to go on")
-            time.sleep(rng.uniform(0.0, 0.3))  # a moment of chance, not a fact to wait for
+            pass_time(rng.uniform(0.0, 0.3))
             begun = time.monotonic()
             for _ in range(1 + k % 3):
                 server.interrupt()

@@ -8,7 +8,7 @@ import threading
 import time
 
 from tests.lab02.clients import ANSWERS, CLIENT, SERVER, connect, receive, reset
-from tests.support.harness import ROOT, load, wait_until
+from tests.support.harness import ROOT, load, pass_time, wait_until
 from tests.support.processes import resident, spawning
 from tests.support.relays import TcpRelay
 
@@ -193,7 +193,7 @@ def stop(scale: float) -> str:
             clients = [threading.Thread(target=trouble, args=(port, ended, j)) for j in range(4)]
             for thread in clients:
                 thread.start()
-            time.sleep(rng.uniform(0.0, 0.3))  # a moment of chance, not a fact to wait for
+            pass_time(rng.uniform(0.0, 0.3))
             begun = time.monotonic()
             for _ in range(1 + k % 3):
                 server.interrupt()

@@ -9,7 +9,7 @@ import time
 
 import zmq
 
-from tests.support.harness import ROOT, wait_until
+from tests.support.harness import ROOT, pass_time, wait_until
 from tests.support.ports import free_port, listens
 from tests.support.processes import Script, resident
 
@@ -75,7 +75,7 @@ def orders(scale: float) -> str:
         with Parts() as parts:
             for name in names:
                 parts.start(name)
-                time.sleep(chance.choice([0, 0, 0, 0.1]))
+                pass_time(chance.choice([0, 0, 0, 0.1]))
             for name, commands in FIRST.items():
                 parts.scripts[name].write("\n".join(commands))
                 parts.scripts[name].close_stdin()
@@ -141,11 +141,11 @@ def kills(scale: float) -> str:
         for _ in range(rounds):
             for asker in askers:
                 asker.send(BATCH)
-            time.sleep(chance.uniform(0, 0.02))
+            pass_time(chance.uniform(0, 0.02))
             victims = chance.choice(VICTIMS)
             for name in victims:
                 parts.scripts[name].kill()
-            time.sleep(chance.choice([0, 0.1, 0.5]))
+            pass_time(chance.choice([0, 0.1, 0.5]))
             for name in victims:
                 parts.scripts[name].stop()
                 parts.start(name)

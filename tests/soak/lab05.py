@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import threading
 import time
 from collections import Counter, defaultdict
 
@@ -11,7 +10,7 @@ from tests.sim_chord import messages
 from tests.sim_chord.oracle import WRITES, Operation
 from tests.sim_chord.scenarios import SCENARIOS, run
 from tests.soak import clients
-from tests.support.harness import wait_until
+from tests.support.harness import pass_time, wait_until
 from tests.support.linearizability import search
 from tests.support.processes import spawning
 
@@ -101,18 +100,14 @@ class Churn:
         nodes = self.chance.sample(self.running(), self.chance.choice([1, 2]))
         for node in nodes:
             node.pause()
-        wait(self.chance.uniform(0.2, 5))
+        pass_time(self.chance.uniform(0.2, 5))
         for node in nodes:
             node.resume()
 
     def registry(self):
         self.ring.registry.kill()
-        wait(self.chance.uniform(0, 5))
+        pass_time(self.chance.uniform(0, 5))
         self.ring.start_registry()
-
-
-def wait(seconds):
-    threading.Event().wait(seconds)
 
 
 def churn(scale):

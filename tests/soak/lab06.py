@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from tests.lab06.cluster import TROUBLED, Cluster
 from tests.sim_raft.cluster import violation
 from tests.soak.clients import Client
-from tests.support.harness import wait_until
+from tests.support.harness import pass_time, wait_until
 from tests.support.linearizability import FOREVER, Operation, is_linearizable
 from tests.support.processes import spawning
 from tests.support.relays import TcpRelay
@@ -91,9 +90,9 @@ class Chaos:
         begun = time.monotonic()
         wait_until(lambda: self.is_led(other_than=victim), f"a leader after {what!r}", 60)
         self.slowest = max(self.slowest, time.monotonic() - begun)
-        threading.Event().wait(self.chance.uniform(0, 2))
+        pass_time(self.chance.uniform(0, 2))
         mend()
-        threading.Event().wait(self.chance.uniform(0, 1))
+        pass_time(self.chance.uniform(0, 1))
 
     def is_led(self, other_than):
         """Tell whether one of the others leads them, whatever term a cut-off server is in."""
@@ -171,7 +170,7 @@ def idle(scale):
         end = time.monotonic() + 600 * scale
         while time.monotonic() < end:
             assert all(server.running for server in cluster.servers)
-            threading.Event().wait(1)
+            pass_time(1)
         elections = sum(server.out.count("I am a candidate") for server in cluster.servers)
         term = max(term for _, term in cluster.states())
         cluster.leader()

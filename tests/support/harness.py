@@ -1,4 +1,4 @@
-"""Where the labs are, how to load a file of one, and how to wait for a fact."""
+"""Where the labs are, how to load a file of one, and how to wait for a fact or let time pass."""
 
 import importlib
 import os
@@ -34,6 +34,11 @@ def wait_until(fact: Callable[[], object], what: str = "", timeout: float = PATI
             raise Failure(f"not within {timeout:g} s: {what or fact}")
         time.sleep(0.01)
     return value
+
+
+def pass_time(seconds: float) -> None:
+    """Let time pass in a scene whose length is the point; never use it to wait for a fact."""
+    time.sleep(seconds)
 
 
 _loaded: dict[Path, dict[str, ModuleType]] = {}  # by folder and name
