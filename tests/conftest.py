@@ -70,6 +70,19 @@ def spawn(request, labs):
 
 
 @pytest.fixture
+def patched(tmp_path_factory):
+    """Return the environment of a script that runs some code before its own."""
+
+    def environment(code):
+        # In a new folder: Python does not see that a file changes within one second.
+        folder = tmp_path_factory.mktemp("patch")
+        (folder / "sitecustomize.py").write_text(code)
+        return {"PYTHONPATH": str(folder)}
+
+    return environment
+
+
+@pytest.fixture
 def network(spawn):
     """A network of several hosts, see namespaces.py; its scripts end before it does."""
     try:

@@ -20,10 +20,10 @@ SCRIPTS = SERVERS + OTHERS
 
 @pytest.mark.parametrize("script, arguments", SCRIPTS)
 def test_a_python_that_is_too_old_is_one_line_with_what_is_needed(
-    spawn, tmp_path, script, arguments
+    spawn, patched, script, arguments
 ):
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.version_info = (3, 9, 2)")
-    process = spawn(script, *arguments, env={"PYTHONPATH": str(tmp_path)})
+    environment = patched("import sys; sys.version_info = (3, 9, 2)")
+    process = spawn(script, *arguments, env=environment)
     assert process.wait() == 1
     assert process.err == (
         f"{script.split('/')[1]}: needs Python 3.10 or later, not 3.9 ({sys.executable})\n"
@@ -41,12 +41,12 @@ def test_an_old_python_can_read_a_script_as_far_as_that_line(path):
     [("zmq", "pyzmq"), ("grpc", "grpcio"), ("grpc_tools", "grpcio-tools"), ("google", "protobuf")],
 )
 def test_a_missing_package_is_one_line_with_both_ways_to_get_it(
-    spawn, tmp_path, package, distribution
+    spawn, patched, package, distribution
 ):
-    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{package!r}] = None")
+    environment = patched(f"import sys; sys.modules[{package!r}] = None")
     lab = "lab03_zmq" if package == "zmq" else "lab04_grpc"
     for script, arguments in (case for case in SCRIPTS if case[0].startswith(lab)):
-        process = spawn(script, *arguments, env={"PYTHONPATH": str(tmp_path)})
+        process = spawn(script, *arguments, env=environment)
         assert process.wait() == 1
         assert process.err.count("\n") == 1
         for part in (f"package {distribution} is", "make venv", f"pip install {distribution}`"):
@@ -88,14 +88,16 @@ def test_a_server_under_nohup_survives_the_closed_window(spawn, script, argument
 
 
 @pytest.mark.parametrize("script, arguments", SCRIPTS)
-def test_ctrl_c_at_any_import_ends_a_script_without_a_traceback(spawn, tmp_path, script, arguments):
+def test_ctrl_c_at_any_import_ends_a_script_without_a_traceback(
+    spawn, tmp_path, patched, script, arguments
+):
     """At several imports after those of cli.py itself, the first ones too."""
     (tmp_path / "file").touch()
     (tmp_path / "config.conf").write_text("0 127.0.0.1 0\n")
     arguments = ["file" if each == "server.py" else each for each in arguments]
     for count in (1, 5, 20):
-        (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(count=count))
-        process = spawn(script, *arguments, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+        environment = patched(INTERRUPT.format(count=count))
+        process = spawn(script, *arguments, cwd=tmp_path, env=environment)
         one_shot = (script, arguments[:1]) in [(s, a[:1]) for s, a in OTHERS[:2]]
         assert process.wait() == (130 if one_shot else 0), (count, process.transcript())
         assert "Traceback" not in process.err + process.out

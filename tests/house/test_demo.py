@@ -48,10 +48,10 @@ def test_a_signal_ends_the_demo_and_all_it_started(spawn, signum):
     wait_until(lambda: not others & set(leftovers()), "its children to end")
 
 
-def test_a_script_that_has_ended_is_told_at_once(spawn, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['grpc'] = None")
+def test_a_script_that_has_ended_is_told_at_once(spawn, patched):
+    environment = patched("import sys; sys.modules['grpc'] = None")
     begun = time.monotonic()
-    demo = spawn(ROOT / "demo.py", 4, 6, env={"PYTHONPATH": str(tmp_path)})
+    demo = spawn(ROOT / "demo.py", 4, 6, env=environment)
     assert demo.wait(60) == 1
     assert time.monotonic() - begun < 15  # of 20 s for what only does not come
     assert "package grpcio is missing" in demo.out

@@ -97,8 +97,8 @@ print("ended with", os.WEXITSTATUS(status) if os.WIFEXITED(status) else "a stop"
     "script, arguments",
     [("lab01_udp/client.py", ["server.py", "name"]), ("lab02_tcp_threads/client.py", [])],
 )
-def test_a_second_ctrl_c_does_not_interrupt_the_end_of_a_client(spawn, tmp_path, script, arguments):
-    (tmp_path / "sitecustomize.py").write_text(
+def test_a_second_ctrl_c_does_not_interrupt_the_end_of_a_client(spawn, patched, script, arguments):
+    environment = patched(
         """
 import builtins, os, signal
 printed = print
@@ -114,7 +114,7 @@ builtins.print = interrupted
         if not arguments:
             server.listen()
         target = f"127.0.0.1:{server.getsockname()[1]}"
-        client = spawn(script, target, *arguments, env={"PYTHONPATH": str(tmp_path)})
+        client = spawn(script, target, *arguments, env=environment)
         if arguments:
             server.recv(65535)
             client.interrupt()
@@ -147,9 +147,9 @@ def test_ctrl_c_does_not_wait_for_a_name_server_that_is_silent(
 @pytest.mark.parametrize(
     "lab, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
 )
-def test_ctrl_c_when_all_is_done_changes_no_exit_status(spawn, tmp_path, lab, more):
+def test_ctrl_c_when_all_is_done_changes_no_exit_status(spawn, tmp_path, patched, lab, more):
     (tmp_path / "source").touch()
-    (tmp_path / "sitecustomize.py").write_text(
+    environment = patched(
         """
 import os, signal
 class Late:
@@ -158,7 +158,7 @@ class Late:
 late = Late()
 """
     )
-    options = {"cwd": tmp_path, "env": {"PYTHONPATH": str(tmp_path)}}
+    options = {"cwd": tmp_path, "env": environment}
     server = spawn(f"{lab}/server.py", 0, **options)
     client = spawn(f"{lab}/client.py", f"127.0.0.1:{server.port()}", *more, **options)
     assert client.wait() == 0

@@ -38,15 +38,3 @@ def folder(tmp_path):
     path = tmp_path / "there"
     path.mkdir()
     return path
-
-
-@pytest.fixture
-def patched(tmp_path):
-    """Return the environment of a script that runs some code before its own."""
-
-    def environment(code):
-        (tmp_path / "patch").mkdir(exist_ok=True)
-        (tmp_path / "patch/sitecustomize.py").write_text(code)
-        return {"PYTHONPATH": str(tmp_path / "patch")}
-
-    return environment

@@ -124,9 +124,9 @@ def test_a_current_directory_that_is_gone_is_a_refusal_and_no_traceback(spawn, t
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_between_a_file_and_its_session_leaves_no_file(spawn, tmp_path, signum):
+def test_a_signal_between_a_file_and_its_session_leaves_no_file(spawn, folder, patched, signum):
     """Two signals even: from within the call that makes the temporary file, and after it."""
-    (tmp_path / "sitecustomize.py").write_text(
+    environment = patched(
         f"""
 import os
 open_ = os.open
@@ -138,9 +138,7 @@ def interrupted(name, flags, *args, **options):
 os.open = interrupted
 """
     )
-    folder = tmp_path / "there"
-    folder.mkdir()
-    server = spawn(SERVER, 0, "--dir", folder, env={"PYTHONPATH": str(tmp_path)})
+    server = spawn(SERVER, 0, "--dir", folder, env=environment)
     with RawClient(server.port()) as client:
         client.ask(b"s | 0 | a | 4")
         server.signal(signum)

@@ -225,9 +225,8 @@ def test_a_low_limit_of_file_descriptors_keeps_no_client_out(spawn, tmp_path):
 # --- Addresses ---
 
 
-def test_localhost_is_the_address_that_the_client_prints(spawn, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(LOCALHOST_IS_BOTH)
-    environment = {"PYTHONPATH": str(tmp_path)}
+def test_localhost_is_the_address_that_the_client_prints(spawn, patched):
+    environment = patched(LOCALHOST_IS_BOTH)
     port = spawn(SERVER, 0, "--host", "localhost", env=environment).port()
     client = spawn(CLIENT, f"127.0.0.1:{port}")
     assert client.wait() == 0

@@ -120,8 +120,8 @@ def test_a_fault_of_the_server_itself_costs_one_client_its_connection(spawn):
     assert server.wait(5) == 0
 
 
-def test_ctrl_c_while_the_threads_start_is_not_lost(spawn, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
+def test_ctrl_c_while_the_threads_start_is_not_lost(spawn, patched):
+    environment = patched(
         """
 import os, signal, threading
 begin = threading.Thread.start
@@ -132,7 +132,7 @@ def start(thread):
 threading.Thread.start = start
 """
     )
-    server = spawn(SERVER, 0, env={"PYTHONPATH": str(tmp_path)})
+    server = spawn(SERVER, 0, env=environment)
     assert server.wait(5) == 0
     assert server.lines[1:] == ["Shutting down", "Done"] and server.err == ""
 
@@ -158,11 +158,9 @@ def test_there_are_as_many_worker_threads_as_asked_for(spawn, options, workers):
     assert len(os.listdir(f"/proc/{server.pid}/task")) == 3 + workers
 
 
-def test_the_queue_brings_no_helper_process_with_any_default_of_python(spawn, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import multiprocessing; multiprocessing.set_start_method('forkserver')"
-    )
-    server = spawn(SERVER, 0, env={"PYTHONPATH": str(tmp_path)})
+def test_the_queue_brings_no_helper_process_with_any_default_of_python(spawn, patched):
+    environment = patched("import multiprocessing; multiprocessing.set_start_method('forkserver')")
+    server = spawn(SERVER, 0, env=environment)
     server.port()
     with open(f"/proc/{server.pid}/task/{server.pid}/children") as children:
         assert children.read() == ""
