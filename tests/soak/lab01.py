@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.lab01.peers import CLIENT, SERVER, RawClient, saved, unfinished
 from tests.lab01.simulation import transfer
 from tests.soak.lab01_garbage import acks, flood, fuzz
-from tests.soak.lab01_uploads import MEMORY, check, folders, outcome
+from tests.soak.lab01_uploads import MEMORY, folders, outcome
 from tests.support.harness import ROOT, load, pass_time, wait_until
 from tests.support.processes import Script, resident, spawning
 from tests.support.relays import UdpRelay
@@ -55,7 +55,7 @@ def relay(scale: float) -> str:
                 succeeded += sum(outcome(*client) for client in clients)
         wait_until(lambda: not unfinished(there), "the unfinished files to go")
     # Six lost messages or acks in a row are one in 56: of 20 messages, two uploads in three pass.
-    check(2 * succeeded > uploads, f"only {succeeded} of {uploads} uploads have succeeded")
+    assert 2 * succeeded > uploads, f"only {succeeded} of {uploads} uploads have succeeded"
     return (
         f"{uploads} uploads, 30 % lost and 20 % doubled each way: {succeeded} identical, "
         f"{uploads - succeeded} clear failures, 0 wrong"
@@ -75,7 +75,7 @@ def crowd(scale: float) -> str:
             source = here / f"f{k}"
             source.write_bytes(random.Random(k).randbytes(1_000_000 + k))
             clients.append((spawn(CLIENT, target, source, f"f{k}"), source, there / f"f{k}"))
-        check(all([outcome(*client) for client in clients]), "an upload has failed")
+        assert all([outcome(*client) for client in clients]), "an upload has failed"
     return f"{uploads} uploads of 1 MB at once: all identical"
 
 
@@ -92,14 +92,14 @@ def sessions(scale: float) -> str:
         client = spawn(CLIENT, f"127.0.0.1:{port}", source, copy.name)
         wait_until(lambda: copy.exists() or received(there) > 1_000_000, "the upload to be let in")
         most = max(most, open_sessions(port, there, range(opened, opened + opened // 5)))
-        check(outcome(client, source, copy), "an honest upload is kept out")
+        assert outcome(client, source, copy), "an honest upload is kept out"
         wait_until(lambda: not unfinished(there), "the sessions to expire")
-        check(os.listdir(there) == [copy.name], "files that no client has sent")
+        assert os.listdir(there) == [copy.name], "files that no client has sent"
         refused = server.err.count("refused: more than 500 sessions")
         grown = resident(server.pid) - before
-    check(opened < 1000 or refused > 0, "no session is refused")
-    check(most <= core.MAX_SESSIONS, f"{most} sessions at once")
-    check(grown < MEMORY, f"{grown} bytes are kept")
+    assert opened < 1000 or refused > 0, "no session is refused"
+    assert most <= core.MAX_SESSIONS, f"{most} sessions at once"
+    assert grown < MEMORY, f"{grown} bytes are kept"
     return (
         f"{opened + opened // 5} sessions from as many addresses: at most {most} at once, "
         f"{refused} refused, an upload of 30 MB among them identical, {grown / 1e6:+.1f} MB"
@@ -142,7 +142,7 @@ def kill(scale: float) -> str:
         for k in range(kills):
             server = spawn(SERVER, 0, "--dir", there, "--buf-size", 8972)
             port = server.port()
-            check(not unfinished(there), "an unfinished file has outlived the next start")
+            assert not unfinished(there), "an unfinished file has outlived the next start"
             copy = there / f"copy{k}"
             clients.append((spawn(CLIENT, f"127.0.0.1:{port}", source, copy.name), source, copy))
             wait_until(lambda copy=copy: unfinished(there) or copy.exists())
@@ -150,13 +150,13 @@ def kill(scale: float) -> str:
             server.kill()
             whole += copy.exists()
             left += len(unfinished(there))
-            check(saved(copy) in (None, source.read_bytes()), "a partial file")
+            assert saved(copy) in (None, source.read_bytes()), "a partial file"
             if len(clients) > 10:
                 finish(*clients.pop(0))
         for client in clients:
             finish(*client)
         spawn(SERVER, 0, "--dir", there).port()
-        check(not unfinished(there), "an unfinished file has outlived the next start")
+        assert not unfinished(there), "an unfinished file has outlived the next start"
     return (
         f"{kills} kills: {whole} times the whole file, {kills - whole} times none; {left} "
         f"unfinished files were left, 0 after the next start"
@@ -187,19 +187,19 @@ def stop(scale: float) -> str:
             for _ in range(1 + k % 3):
                 server.interrupt()
             try:
-                check(server.wait(5) == 0, server.transcript())
+                assert server.wait(5) == 0, server.transcript()
             finally:
                 ended.set()
                 opener.join()
             slowest = max(slowest, time.monotonic() - begun)
-            check("Traceback" not in server.err, server.err)
-            check(not unfinished(there), "an unfinished file stays")
+            assert "Traceback" not in server.err, server.err
+            assert not unfinished(there), "an unfinished file stays"
             client.interrupt()
-            check(
-                client.wait(5) in (0, 130) and client.err in ("", INTERRUPTED), client.transcript()
+            assert client.wait(5) in (0, 130) and client.err in ("", INTERRUPTED), (
+                client.transcript()
             )
             copy.unlink(missing_ok=True)
-    check(slowest < 1.0, f"{slowest:.2f} s until the end")
+    assert slowest < 1.0, f"{slowest:.2f} s until the end"
     return f"{stops} times Ctrl-C: exit 0, no unfinished file, at most {slowest:.2f} s"
 
 

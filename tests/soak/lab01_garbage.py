@@ -7,7 +7,7 @@ import re
 import socket
 
 from tests.lab01.peers import CLIENT, SERVER, RawClient, unfinished
-from tests.soak.lab01_uploads import MEMORY, check, folders, outcome
+from tests.soak.lab01_uploads import MEMORY, folders, outcome
 from tests.support.harness import ROOT, load
 from tests.support.processes import resident, spawning
 
@@ -58,12 +58,12 @@ class Sink:
     still_open: set["Sink"] = set()
 
     def __init__(self, filename: str, total_size: int):
-        check(re.fullmatch(r"[ -~]{1,255}", filename), f"the name {filename!r} is taken")
-        check(not set(filename) & {"/", "\\"} and filename not in (".", ".."), filename)
+        assert re.fullmatch(r"[ -~]{1,255}", filename), f"the name {filename!r} is taken"
+        assert not set(filename) & {"/", "\\"} and filename not in (".", ".."), filename
         self.still_open.add(self)
 
     def write(self, data: bytes) -> None:
-        check(self in self.still_open, "written after the end")
+        assert self in self.still_open, "written after the end"
 
     def discard(self) -> None:
         self.still_open.remove(self)
@@ -83,16 +83,16 @@ def fuzz(scale: float) -> str:
         with contextlib.suppress(core.Refused):
             receiver.receive(datagram, rng.randrange(1000), now)
             acked += 1
-        check(not sender.receive(datagram), f"{datagram} is taken for the awaited ack")
+        assert not sender.receive(datagram), f"{datagram} is taken for the awaited ack"
         if k % 100 == 0:
             receiver.expire(now)
             open_now = sum(not s.finished for s in receiver.sessions.values())
-            check(open_now == len(Sink.still_open) <= core.MAX_SESSIONS, "a file is lost sight of")
+            assert open_now == len(Sink.still_open) <= core.MAX_SESSIONS, "a file is lost sight of"
             before = before or (k > datagrams // 10 and resident(os.getpid()))
     grown = resident(os.getpid()) - before
-    check(grown < MEMORY, f"{grown} bytes are kept")
+    assert grown < MEMORY, f"{grown} bytes are kept"
     receiver.abandon_all()
-    check(not Sink.still_open, "a file stays open")
+    assert not Sink.still_open, "a file stays open"
     return f"{datagrams} datagrams: {acked} acknowledged, no crash, {grown / 1e6:+.1f} MB"
 
 
@@ -114,15 +114,15 @@ def flood(scale: float) -> str:
                 before = before or (k > datagrams // 10 and resident(server.pid))
                 if honest is None or not honest.running:
                     if honest:
-                        check(outcome(honest, here / "source", there / "copy"), "kept out")
+                        assert outcome(honest, here / "source", there / "copy"), "kept out"
                         (there / "copy").unlink()
                         uploads += 1
                     honest = spawn(CLIENT, f"127.0.0.1:{port}", here / "source", "copy")
-        check(outcome(honest, here / "source", there / "copy"), "an honest upload is kept out")
+        assert outcome(honest, here / "source", there / "copy"), "an honest upload is kept out"
         grown = resident(server.pid) - before
-        check(grown < MEMORY, f"{grown} bytes are kept")
+        assert grown < MEMORY, f"{grown} bytes are kept"
         server.interrupt()
-        check(server.wait(5) == 0 and not unfinished(there), "no clean end")
+        assert server.wait(5) == 0 and not unfinished(there), "no clean end"
     return (
         f"{datagrams} datagrams: the server runs, {uploads + 1} uploads meanwhile identical, "
         f"{grown / 1e6:+.1f} MB"
@@ -153,7 +153,7 @@ def acks(scale: float) -> str:
                 sent += 2
             ours.sendto(server.receive(message, address, 0.0), address)
             true += 1
-        check(client.wait() == 0 and received.data == content, "a wrong file")
+        assert client.wait() == 0 and received.data == content, "a wrong file"
     return f"{sent} datagrams among {true} true acks: the file is identical"
 
 

@@ -13,11 +13,6 @@ MALFUNCTIONING = r"client\.py: \S+: the server is malfunctioning: it does not ac
 MEMORY = 8 << 20  # bytes by which a process under attack may grow
 
 
-def check(fact: object, what: str) -> None:
-    if not fact:
-        raise AssertionError(what)
-
-
 @contextlib.contextmanager
 def folders():
     """Yield a folder for the clients and one for the server, which alone stands in a third one."""
@@ -25,16 +20,16 @@ def folders():
         folder = Path(outside) / "folder"
         folder.mkdir()
         yield Path(clients), folder
-        check(os.listdir(outside) == ["folder"], "a file outside the server's folder")
+        assert os.listdir(outside) == ["folder"], "a file outside the server's folder"
 
 
 def outcome(client: Script, source: Path, copy: Path) -> bool:
     """Wait for an upload; return whether it has succeeded, raise if it is neither right nor not."""
     status = client.wait(120)
-    check(saved(copy) in (None, source.read_bytes()), f"a wrong file: {client.transcript()}")
+    assert saved(copy) in (None, source.read_bytes()), f"a wrong file: {client.transcript()}"
     if status == 0:
-        check(copy.exists(), f"acknowledged and not saved: {client.transcript()}")
+        assert copy.exists(), f"acknowledged and not saved: {client.transcript()}"
     else:
         clear = status == 1 and re.fullmatch(MALFUNCTIONING, client.err)
-        check(clear, f"no clear end: {client.transcript()}")
+        assert clear, f"no clear end: {client.transcript()}"
     return status == 0

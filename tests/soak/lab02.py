@@ -16,11 +16,6 @@ NUMBERS = [line.split()[0].encode() for line in ANSWERS.splitlines()]
 MEMORY = 8 << 20  # bytes by which the server may grow
 
 
-def check(fact: object, what: str) -> None:
-    if not fact:
-        raise AssertionError(what)
-
-
 # --- A crowd ---
 
 
@@ -30,7 +25,7 @@ async def ask(port: int, k: int) -> None:
     writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     way = (one_by_one, bare_digits, in_one_segment, byte_by_byte)[k % 4]
     replies = await way(reader, writer)
-    check(replies == ANSWERS.encode(), f"{way.__name__}: {replies}")
+    assert replies == ANSWERS.encode(), f"{way.__name__}: {replies}"
     writer.close()
     await writer.wait_closed()
 
@@ -120,13 +115,13 @@ def crowd(scale: float) -> str:
             ended.set()
             for thread in others:
                 thread.join()
-        check(all(s.wait() == 0 and ANSWERS in s.out for s in scripts), "a client.py has failed")
+        assert all(s.wait() == 0 and ANSWERS in s.out for s in scripts), "a client.py has failed"
         gone = 4 * clients + bad + 1 + 3 + len(scripts)
         wait_until(lambda: server.out.count(" disconnected\n") == gone, "all clients to be gone")
         grown = resident(server.pid) - before
-        check(grown < MEMORY, f"{grown} bytes are kept")
+        assert grown < MEMORY, f"{grown} bytes are kept"
         server.interrupt()
-        check((server.wait(5), server.err) == (0, ""), server.err)
+        assert (server.wait(5), server.err) == (0, ""), server.err
     return (
         f"3 times {clients} clients in {elapsed:.1f} s among {bad} resets, a deaf client and 30 MB "
         f"without a line end: every answer right, {grown / 1e6:+.1f} MB"
@@ -147,15 +142,15 @@ def idle(scale: float) -> str:
             begun = time.monotonic()
             with connect(port) as sock:
                 sock.sendall(b"15492781\n")
-                check(receive(sock) == b"15492781 is prime\n", "a wrong answer")
+                assert receive(sock) == b"15492781 is prime\n", "a wrong answer"
             times.append(time.monotonic() - begun)
         memory = resident(server.pid) / clients
         begun = time.monotonic()
         server.interrupt()
-        check((server.wait(5), server.lines[-1]) == (0, "Done"), server.err)
+        assert (server.wait(5), server.lines[-1]) == (0, "Done"), server.err
         ended = time.monotonic() - begun
-    check(max(times) < 0.1, f"an answer after {max(times):.2f} s")
-    check(ended < 1.0, f"{ended:.2f} s until the end")
+    assert max(times) < 0.1, f"an answer after {max(times):.2f} s"
+    assert ended < 1.0, f"{ended:.2f} s until the end"
     return (
         f"{clients} idle clients: another one is answered within {max(times) * 1000:.1f} ms, "
         f"{memory / 1000:.1f} kB in all for each; Ctrl-C {ended:.2f} s"
@@ -198,15 +193,15 @@ def stop(scale: float) -> str:
             for _ in range(1 + k % 3):
                 server.interrupt()
             try:
-                check((server.wait(5), server.err) == (0, ""), server.transcript())
+                assert (server.wait(5), server.err) == (0, ""), server.transcript()
             finally:
                 times.append(time.monotonic() - begun)
                 ended.set()
                 for thread in clients:
                     thread.join()
             last = server.lines[-1]
-            check(last == "Done" and server.lines.count("Shutting down") == 1, server.transcript())
-    check(max(times) < 1.0, f"{max(times):.2f} s until the end")
+            assert last == "Done" and server.lines.count("Shutting down") == 1, server.transcript()
+    assert max(times) < 1.0, f"{max(times):.2f} s until the end"
     return (
         f"{stops} times Ctrl-C: Shutting down, Done, exit 0; median "
         f"{sorted(times)[len(times) // 2]:.2f} s, at most {max(times):.2f} s"
