@@ -3,6 +3,7 @@
 import collections
 import random
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def patched(tmp_path_factory):
         return {"PYTHONPATH": str(folder)}
 
     return environment
+
+
+@pytest.fixture
+def spawn_after(spawn, tmp_path_factory):
+    """Start scripts whose process runs some code first: `spawn_after("os.close(1)", script)`."""
+
+    def start(code, script, *arguments, **options):
+        first = tmp_path_factory.mktemp("first") / "first.py"
+        first.write_text(f"import os, sys\n{code}\nos.execv(sys.executable, sys.argv[1:])\n")
+        return spawn(first, sys.executable, ROOT / script, *arguments, **options)
+
+    return start
 
 
 @pytest.fixture

@@ -23,3 +23,5 @@ OTHERS = [
     ("lab06_raft/watch.py", ["--port", "0"]),
 ]
 INTERACTIVE = [script for script, _ in OTHERS if script.lower().endswith("client.py")][2:]
+# The labs whose clients take no commands: what follows the address, with a file `source` to send.
+WITHOUT_PROMPT = [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]

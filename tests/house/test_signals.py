@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS
+from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS, WITHOUT_PROMPT
 from tests.support.harness import ROOT, wait_until
 from tests.support.ports import free_port
 
@@ -144,9 +144,7 @@ def test_ctrl_c_does_not_wait_for_a_name_server_that_is_silent(
     assert client.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "lab, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
-)
+@pytest.mark.parametrize("lab, more", WITHOUT_PROMPT)
 def test_ctrl_c_when_all_is_done_changes_no_exit_status(spawn, tmp_path, patched, lab, more):
     (tmp_path / "source").touch()
     environment = patched(

@@ -1,13 +1,14 @@
 """Standard files that are closed, full or without a reader stop no script."""
 
 import contextlib
+import functools
 import socket
 import sys
 
 import pytest
 
-from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS
-from tests.support.harness import ROOT, wait_until
+from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS, WITHOUT_PROMPT
+from tests.support.harness import wait_until
 from tests.support.ports import free_port, listens
 
 
@@ -45,15 +46,11 @@ def test_a_closed_stdout_stops_no_server_and_gives_no_traceback(spawn, script, a
     assert process.err == ""
 
 
-@pytest.mark.parametrize(
-    "script, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
-)
-def test_a_client_whose_output_has_no_reader_still_does_its_work(spawn, tmp_path, script, more):
+@pytest.mark.parametrize("lab, more", WITHOUT_PROMPT)
+def test_a_client_whose_output_has_no_reader_still_does_its_work(spawn, tmp_path, lab, more):
     (tmp_path / "source").write_bytes(b"x" * 100)
-    server = spawn(f"{script}/server.py", 0, cwd=tmp_path)
-    client = spawn(
-        f"{script}/client.py", f"127.0.0.1:{server.port()}", *more, cwd=tmp_path, shut=True
-    )
+    server = spawn(f"{lab}/server.py", 0, cwd=tmp_path)
+    client = spawn(f"{lab}/client.py", f"127.0.0.1:{server.port()}", *more, cwd=tmp_path, shut=True)
     assert client.wait() == 0
     assert client.err == ""
 
@@ -70,26 +67,16 @@ import resource
 os.dup2(os.open("log", os.O_WRONLY | os.O_APPEND), 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1040, 1040))
 """
-LABS = pytest.mark.parametrize(
-    "lab, more", [("lab01_udp", ["source", "copy"]), ("lab02_tcp_threads", [])]
-)
 
 
 @pytest.fixture
-def start(spawn, tmp_path):
-    """Start a script whose standard files a line of code has changed before."""
+def start(spawn_after, tmp_path):
+    """Start a script in tmp_path whose standard files some code has changed before."""
     (tmp_path / "source").write_bytes(b"x" * 100)
-
-    def start(change, script, *arguments):
-        prepare = f"import os, sys\n{change}\nos.execv(sys.executable, sys.argv[1:])"
-        (tmp_path / "start.py").write_text(prepare)
-        command = ["start.py", sys.executable, ROOT / script, *arguments]
-        return spawn(tmp_path / command[0], *command[1:], cwd=tmp_path)
-
-    return start
+    return functools.partial(spawn_after, cwd=tmp_path)
 
 
-@LABS
+@pytest.mark.parametrize("lab, more", WITHOUT_PROMPT)
 @pytest.mark.parametrize("streams", BAD_STREAMS)
 def test_bad_streams_stop_no_server_and_no_client(start, tmp_path, lab, more, streams):
     port = free_port(socket.SOCK_DGRAM if more else socket.SOCK_STREAM)
@@ -102,7 +89,7 @@ def test_bad_streams_stop_no_server_and_no_client(start, tmp_path, lab, more, st
     assert (server.wait(5), server.err) == (0, "")
 
 
-@LABS
+@pytest.mark.parametrize("lab, more", WITHOUT_PROMPT)
 def test_a_disk_that_becomes_full_stops_no_server(start, tmp_path, lab, more):
     (tmp_path / "log").write_text("x" * 999 + "\n")
     server = start(FILLING, f"{lab}/server.py", 0)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 
 import pytest
 
@@ -112,12 +111,9 @@ def test_a_folder_that_is_removed_in_mid_transfer_stops_no_server(spawn, tmp_pat
         assert client.is_refused(b"s | 0 | b | 4", server, "b: No such file or directory")
 
 
-def test_a_current_directory_that_is_gone_is_a_refusal_and_no_traceback(spawn, tmp_path):
-    (tmp_path / "start.py").write_text(
-        "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); "
-        "os.execv(sys.executable, sys.argv[1:])"
-    )
-    server = spawn(tmp_path / "start.py", sys.executable, ROOT / SERVER, 0, cwd=tmp_path)
+def test_a_current_directory_that_is_gone_is_a_refusal_and_no_traceback(spawn_after):
+    leave = "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')"
+    server = spawn_after(leave, SERVER, 0)
     with RawClient(server.port()) as client:
         assert client.ask(b"s | 0 | a | 4", timeout=0.1) is None
         server.expect_err("refused: a: No such file or directory")
@@ -197,19 +193,16 @@ def test_a_file_that_has_no_end_and_no_size_is_not_read_for_ever(tmp_path, monke
 
 # As an ordinary user, even if the tests run as root.
 WITHOUT_PRIVILEGES = """
-import ctypes, os, sys
+import ctypes
 for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
     ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-os.execv(sys.executable, sys.argv[1:])
 """
 
 
 @pytest.mark.parametrize("mode", [0o300, 0o500, 0o600])
-def test_a_folder_that_cannot_be_used_is_one_line_at_the_start(spawn, tmp_path, folder, mode):
-    (tmp_path / "start.py").write_text(WITHOUT_PRIVILEGES)
+def test_a_folder_that_cannot_be_used_is_one_line_at_the_start(spawn_after, folder, mode):
     folder.chmod(mode)
-    command = [sys.executable, ROOT / SERVER, 0, "--dir", folder]
-    server = spawn(tmp_path / "start.py", *command)
+    server = spawn_after(WITHOUT_PRIVILEGES, SERVER, 0, "--dir", folder)
     assert server.wait() == 2
     assert server.err == f"server.py: cannot use the folder '{folder}': Permission denied\n"
     folder.chmod(0o700)

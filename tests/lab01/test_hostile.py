@@ -2,10 +2,10 @@
 
 import contextlib
 import random
-import sys
 
 from tests.lab01.peers import CLIENT, CONTENT, SERVER, RawClient, unfinished
 from tests.support.harness import ROOT, load, wait_until
+from tests.support.patches import FEW_DESCRIPTORS
 from tests.support.processes import resident
 
 
@@ -113,15 +113,9 @@ def test_a_full_disk_fails_the_upload_and_leaves_nothing(server, tmp_path):
         assert client.ask(b"d | 1 | " + bytes(900)) == b"a | 2"
 
 
-def test_a_low_limit_of_file_descriptors_refuses_no_session(spawn, tmp_path):
-    """macOS starts programs with 256."""
-    (tmp_path / "start.py").write_text(
-        "import os, resource, sys; "
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (50, 1000)); "
-        "os.execv(sys.executable, sys.argv[1:])"
-    )
-    command = [sys.executable, ROOT / SERVER, 0, "--dir", tmp_path, "--buf-size", 1000]
-    port = spawn(tmp_path / "start.py", *command).port()
+def test_a_low_limit_of_file_descriptors_refuses_no_session(spawn_after, tmp_path):
+    options = ["--dir", tmp_path, "--buf-size", 1000]
+    port = spawn_after(FEW_DESCRIPTORS, SERVER, 0, *options).port()
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(RawClient(port)) for _ in range(60)]
 

@@ -3,7 +3,6 @@
 import contextlib
 import re
 import socket
-import sys
 import threading
 import time
 
@@ -22,7 +21,7 @@ from tests.lab02.clients import (
     reset,
 )
 from tests.support.harness import ROOT, load, wait_until
-from tests.support.patches import LOCALHOST_IS_BOTH
+from tests.support.patches import FEW_DESCRIPTORS, LOCALHOST_IS_BOTH
 
 
 @pytest.fixture
@@ -207,14 +206,8 @@ def test_a_byte_order_mark_is_no_part_of_a_number(server, pieces):
         assert receive(sock, 2) == b"7 is prime\n9 is not prime\n"
 
 
-def test_a_low_limit_of_file_descriptors_keeps_no_client_out(spawn, tmp_path):
-    """macOS starts programs with 256."""
-    (tmp_path / "start.py").write_text(
-        "import os, resource, sys; "
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (50, 1000)); "
-        "os.execv(sys.executable, sys.argv[1:])"
-    )
-    server = spawn(tmp_path / "start.py", sys.executable, ROOT / SERVER, 0)
+def test_a_low_limit_of_file_descriptors_keeps_no_client_out(spawn_after):
+    server = spawn_after(FEW_DESCRIPTORS, SERVER, 0)
     port = server.port()
     with contextlib.ExitStack() as stack:
         for _ in range(100):

@@ -1,5 +1,6 @@
 """Lab 5, the real scripts: the assignment's example, then addresses, output and the end."""
 
+import functools
 import re
 import signal
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 
 from tests.lab05.ring import FINGERS, IDS, Ring, assert_all_found, save_some
-from tests.support.harness import ROOT, wait_until
+from tests.support.harness import wait_until
 from tests.support.ports import free_port
 from tests.support.relays import TcpRelay
 
@@ -207,7 +208,6 @@ def test_output_without_a_reader_stops_no_server(spawn):
 
 
 FULL_PIPES = """
-import os, sys
 kept, pipe = os.pipe()
 os.set_blocking(pipe, False)
 try:
@@ -218,17 +218,11 @@ except BlockingIOError:
 os.set_inheritable(kept, True)
 for fd in (1, 2):
     os.dup2(pipe, fd)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def test_a_ring_whose_lines_have_no_reader_serves_all_the_same(spawn, rpc, tmp_path):
-    (tmp_path / "start.py").write_text(FULL_PIPES)
-
-    def unread(script, *arguments):
-        return spawn(tmp_path / "start.py", ROOT / script, *arguments)
-
-    ring = Ring(unread, 0)
+def test_a_ring_whose_lines_have_no_reader_serves_all_the_same(spawn_after, rpc):
+    ring = Ring(functools.partial(spawn_after, FULL_PIPES), 0)
     for _ in range(3):
         ring.start_node()
     wait_until(lambda: rpc.is_whole(ring), "all nodes to be in the ring")

@@ -1,4 +1,7 @@
-"""Code that a script runs before its own: what its sitecustomize.py holds."""
+"""Code that runs before a script's own: for the fixtures `patched` and `spawn_after`."""
+
+# macOS starts programs with 256.
+FEW_DESCRIPTORS = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (50, 1000))"
 
 LOCALHOST_IS_BOTH = """
 import socket
