@@ -7,13 +7,13 @@ import statistics
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from tests.benchmarks import elections, writes
 from tests.benchmarks.clusters import ETCD, Etcd, Ours, ours
 from tests.benchmarks.measure import Goal, Row, attempt
 from tests.benchmarks.processes import MEMORY
-from tests.support.harness import Failure, wait_until
+from tests.support.harness import Failure, pass_time, wait_until
+from tests.support.processes import processor_time
 
 KILLS = 10  # in a round
 FRESH = 6  # clusters in a round
@@ -89,8 +89,7 @@ def kill_fresh(size: int, between: list[float]) -> float:
 def kill_leader(cluster: Ours | Etcd) -> tuple[int, float]:
     """Return which server it was, and how long it took until another says that it leads, in ms."""
     number = cluster.leader()
-    calm = time.monotonic() + PAUSE + random.uniform(0, elections.HEARTBEAT / 1e3)
-    wait_until(lambda: time.monotonic() > calm)
+    pass_time(PAUSE + random.uniform(0, elections.HEARTBEAT / 1e3))
     others = [server for server in cluster.servers if server is not cluster.servers[number]]
     before = {server: cluster.elected(server) for server in others}
     begun = time.perf_counter()
@@ -122,13 +121,6 @@ def idling() -> Iterator[Row]:
 def load_of(cluster: Ours | Etcd) -> float:
     """Return how much of a core the leader needs, in percent."""
     pid = cluster.servers[cluster.leader()].pid
-    end = time.monotonic() + IDLE
     before = processor_time(pid)
-    wait_until(lambda: time.monotonic() >= end)
+    pass_time(IDLE)
     return (processor_time(pid) - before) / IDLE * 100
-
-
-def processor_time(pid: int) -> float:
-    """Return the seconds that a process has computed, all its threads together."""
-    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(file.read_text().split()[0]) for file in files) / 1e9

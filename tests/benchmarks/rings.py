@@ -5,11 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks.lab06 import processor_time
 from tests.benchmarks.measure import Goal, Row
 from tests.lab05.ring import Ring, Rpc
-from tests.support.harness import wait_until
-from tests.support.processes import spawning
+from tests.support.harness import pass_time, wait_until
+from tests.support.processes import processor_time, spawning
 
 KEYS = 100_000
 IN_FLIGHT = 16  # saves at a time while the ring is filled
@@ -83,9 +82,8 @@ class Scene:
         if not self.ring.nodes:
             self.start_many()
         pids = [node.process.pid for node in self.ring.nodes]
-        end = time.monotonic() + IDLE
         before = sum(map(processor_time, pids))
-        wait_until(lambda: time.monotonic() >= end, timeout=2 * IDLE)
+        pass_time(IDLE)
         return (sum(map(processor_time, pids)) - before) / len(pids) / IDLE * 100
 
     def fill(self, count: int) -> None:
@@ -130,7 +128,7 @@ class Scene:
         numbers = [number for number in range(PROBES) if self.owner(number) != hung.id]
         hung.pause()
         with Finder(self.rpc, others, numbers) as finder:
-            time.sleep(HANG)
+            pass_time(HANG)
         hung.resume()
         self.wait_until_whole()
         return finder.longest

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -274,7 +275,5 @@ def resident(pid: int) -> int:
 
 
 def processor_time(pid: int) -> float:
-    """Return the processor time that a process has used, in seconds."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the processor time of all threads of a process, also those that ended, in seconds."""
+    return time.clock_gettime(~pid << 3 | 2)  # the process's clock, as Linux numbers clocks
