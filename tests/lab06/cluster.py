@@ -122,6 +122,24 @@ class Cluster:
         """Run a scene that needs one leader throughout; repeat it after an election."""
         settled(self.servers, scene)
 
+    # The client
+
+    def address(self, n: int) -> tuple[str, int]:
+        return "127.0.0.1", self.ports[n]
+
+    def client(self, n: int):
+        """Start a client where server n runs."""
+        return self.spawn(CLIENT)
+
+    def ask(self, n: int, *lines: str) -> list[str]:
+        """Type lines to a client that is connected to server n; return its answers."""
+        client, (host, port) = self.client(n), self.address(n)
+        for line in (f"connect {host} {port}", *lines, "quit"):
+            client.send(line)
+        assert client.wait() == 0
+        assert (client.lines[0], client.lines[-1]) == ("The client starts", "The client ends")
+        return client.lines[1:-1]
+
     # RPCs; None is for "no answer", which leaves the outcome open
 
     def call(self, n: int, method: str, request, timeout=5.0):

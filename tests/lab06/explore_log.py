@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from itertools import permutations
 
 from tests.lab06.bitsets import bits
-from tests.lab06.explored import Step
+from tests.lab06.explored import Step, timeout
 from tests.lab06.log_properties import Server, Violation, check_pair
 from tests.support.harness import ROOT, load
 
@@ -27,11 +27,6 @@ protocol = load(ROOT / "lab06_raft/protocol.py")
 
 TIMER, COMMAND = "timer", "command"
 METHODS = {"RequestVoteRequest": "request_vote", "AppendEntriesRequest": "append_entries"}
-
-
-def timeout() -> float:
-    """Return the span of every timer; how long it is does not matter here."""
-    return 0.2
 
 
 class Exploration:

@@ -19,7 +19,7 @@ from functools import cache
 from typing import NamedTuple
 
 from tests.lab06.bitsets import bits, union
-from tests.lab06.explored import Step
+from tests.lab06.explored import Step, timeout
 from tests.support.harness import ROOT, load
 
 raft = load(ROOT / "lab06_raft/raft.py")
@@ -54,11 +54,6 @@ class Claim(NamedTuple):
 
     what: tuple
     value: str
-
-
-def timeout() -> float:
-    """Return the span of every timer; how long it is does not matter here."""
-    return 0.2
 
 
 class Core:

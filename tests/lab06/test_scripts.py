@@ -4,27 +4,9 @@ import time
 
 import pytest
 
-from tests.lab06.cluster import Cluster
+from tests.lab06.cluster import CLIENT
 from tests.support.harness import wait_until
 from tests.support.ports import free_port
-
-CLIENT = "lab06_raft/client.py"
-
-
-@pytest.fixture
-def start(spawn, tmp_path):
-    return lambda size, *options: Cluster(spawn, tmp_path, size, *options)
-
-
-def ask(spawn, cluster, n, *commands):
-    """Type commands to a client that is connected to server n; return the lines of its answers."""
-    client = spawn(CLIENT)
-    for command in (f"connect 127.0.0.1 {cluster.ports[n]}", *commands, "quit"):
-        client.send(command)
-    assert client.wait() == 0
-    said = [line.removeprefix("> ").strip() for line in client.lines]
-    assert (said[0], said[-1]) == ("The client starts", "The client ends")
-    return [line for line in said[1:-1] if line]
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -60,14 +42,14 @@ def test_a_follower_prints_its_vote_and_its_new_term(start):
     cluster.settled(check)
 
 
-def test_every_server_names_the_same_leader_to_a_client(spawn, start):
+def test_every_server_names_the_same_leader_to_a_client(start):
     cluster = start(3)
 
     def check():
         leader = cluster.leader()
         answer = f"{leader} 127.0.0.1:{cluster.ports[leader]}"
         for n, server in enumerate(cluster.servers):
-            assert ask(spawn, cluster, n, "getleader") == [answer]
+            assert cluster.ask(n, "getleader") == [answer]
             server.expect(f"^Command from client: getleader\n{answer}$")
 
     cluster.settled(check)
@@ -96,12 +78,12 @@ def test_a_leader_that_comes_back_follows_the_new_one(start):
     cluster.servers[old].expect(r"I am a leader[^$]*I am a follower. Term: [2-9]")
 
 
-def test_a_suspended_leader_is_silent_until_its_time_is_over(spawn, start):
+def test_a_suspended_leader_is_silent_until_its_time_is_over(start):
     cluster = start(3)
     cluster.followers()
     old = cluster.leader()
     unavailable = f"The server 127.0.0.1:{cluster.ports[old]} is unavailable"
-    assert ask(spawn, cluster, old, "suspend 3", "getleader") == [unavailable]
+    assert cluster.ask(old, "suspend 3", "getleader") == [unavailable]
     cluster.servers[old].expect("^Command from client: suspend 3\nSleeping for 3 seconds$")
     before = cluster.servers[old].out
     new = cluster.leader(other_than=old)
@@ -194,11 +176,11 @@ def test_the_client_ends_with_its_input(spawn):
 
 
 @pytest.mark.parametrize("suspended", [False, True])
-def test_ctrl_c_stops_a_server_at_once(suspended, spawn, start):
+def test_ctrl_c_stops_a_server_at_once(suspended, start):
     cluster = start(1)
     cluster.leader()
     if suspended:
-        ask(spawn, cluster, 0, "suspend 60")
+        cluster.ask(0, "suspend 60")
         cluster.servers[0].expect("Sleeping for 60 seconds")
     begin = time.monotonic()
     cluster.servers[0].interrupt()

@@ -13,7 +13,6 @@ from tests.lab06.cluster import Cluster, messages, rpc, services
 from tests.support.harness import LOSSY, wait_until
 from tests.support.live_page import HOSTILE, Events, do
 from tests.support.ports import free_port
-from tests.support.relays import TcpRelay
 
 
 @pytest.fixture
@@ -98,13 +97,8 @@ def test_a_server_that_fails_is_seen_as_what_it_is_and_again_when_it_is_back(
 
 
 def test_a_server_that_is_cut_off_from_the_others_is_seen_as_that(
-    spawn, tmp_path, listening, request
+    spawn, tmp_path, listening, relay
 ):
-    def relay(port):
-        made = TcpRelay(port)
-        request.addfinalizer(made.close)
-        return made
-
     cluster = Cluster(spawn, tmp_path, 3, relay=relay)
     (tmp_path / "direct").mkdir()
     lines = [f"{n} 127.0.0.1 {port}\n" for n, port in enumerate(cluster.ports)]
