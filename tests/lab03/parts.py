@@ -8,6 +8,7 @@ from tests.support.ports import free_port, listens
 SERVER, PRIME, GCD, CLIENT = (
     f"lab03_zmq/{name}.py" for name in ("server", "prime", "gcd", "client")
 )
+GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0NULL".ljust(64, b"\0")  # of ZMTP 3.0
 RECOVERY = 10.0  # s: how long the parts may take to find each other again
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import zmq
 
-from tests.lab03.parts import CLIENT, RECOVERY, Hand
+from tests.lab03.parts import CLIENT, GREETING, RECOVERY, Hand
 from tests.support.harness import ROOT, load, pass_time, wait_until
 
 NO_TEXT = b"\xff" * 60_000  # three times as long if it is decoded with "replace"
@@ -163,7 +163,6 @@ def test_the_longest_line_gets_its_answer_which_is_longer(pipeline):
         wait_until(lambda: outputs.poll(1000) and outputs.recv().startswith(line))
 
 
-GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0NULL".ljust(64, b"\0")  # ZMTP 3.0
 READY = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB"
 
 

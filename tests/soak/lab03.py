@@ -9,6 +9,7 @@ import time
 
 import zmq
 
+from tests.lab03.parts import GREETING
 from tests.support.harness import ROOT, pass_time, wait_until
 from tests.support.ports import free_port, listens
 from tests.support.processes import Script, resident
@@ -24,7 +25,6 @@ JUNK_KINDS = [
     *(zmq.REQ, zmq.REP, zmq.DEALER, zmq.ROUTER, zmq.PUB, zmq.SUB, zmq.XPUB, zmq.XSUB),
     *(zmq.PUSH, zmq.PULL, zmq.PAIR),
 ]
-GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0NULL".ljust(64, b"\0")  # ZMTP 3.0
 HUGE = 4 << 20  # bytes
 FLAT = 32 << 20  # bytes: buffers of the last messages, and what the allocator keeps
 
