@@ -6,10 +6,9 @@ import re
 import pytest
 
 from tests import sim_picture
-from tests.lab06 import explore_log, explore_raft
-from tests.lab06.test_exhaustive import LOG_MUTANTS
-from tests.lab06.test_exhaustive import MUTANTS as ELECTION_MUTANTS
+from tests.lab06 import broken, explore_log, explore_raft
 from tests.sim import faults
+from tests.sim_raft.properties import Violation
 
 
 def recorded(path) -> dict:
@@ -61,7 +60,7 @@ def leaders(event):
     return [(s["term"], s["id"]) for s in event["servers"] if s.get("role") == "leader"]
 
 
-@pytest.mark.parametrize("mutant", ELECTION_MUTANTS)
+@pytest.mark.parametrize("mutant", broken.ELECTIONS)
 def test_an_election_that_breaks_a_mutant_is_drawn_from_its_first_event(mutant):
     events, end = sim_picture.record_explored("elections", mutant)
     assert re.fullmatch(r"Election Safety: a second (leader|vote of [abc]) in term \d", end)
@@ -70,10 +69,10 @@ def test_an_election_that_breaks_a_mutant_is_drawn_from_its_first_event(mutant):
         assert message["sent"] < message["received"] and message["from"] != message["to"]
 
 
-@pytest.mark.parametrize("mutant, broken", LOG_MUTANTS)
-def test_an_order_that_breaks_a_log_is_drawn_with_the_messages_that_it_needs(mutant, broken):
+@pytest.mark.parametrize("mutant, properties", broken.LOGS)
+def test_an_order_that_breaks_a_log_is_drawn_with_the_messages_that_it_needs(mutant, properties):
     events, end = sim_picture.record_explored("log", mutant)
-    assert re.match(broken, end)
+    assert re.match(properties, end)
     assert events[-1]["servers"][0]["last_index"] > 0
     terms = {term for event in events for term, _ in leaders(event)}
     assert terms == {1, 2} or "Log Matching" in end
@@ -90,11 +89,11 @@ def test_rules_that_no_order_of_events_breaks_have_no_picture(tmp_path, capsys):
 
 
 def test_a_violation_that_is_explored_names_the_command_that_draws_it():
-    core = explore_raft.Core(ELECTION_MUTANTS[0], last_term=2)
-    with pytest.raises(explore_raft.Violation, match="make sim-picture SEED=elections$"):
+    core = explore_raft.Core(broken.DoubleVote, last_term=2)
+    with pytest.raises(Violation, match="make sim-picture SEED=elections$"):
         explore_raft.explore(core)
-    with pytest.raises(explore_log.Violation, match="make sim-picture SEED=log$"):
-        explore_log.Exploration(LOG_MUTANTS[0][0], last_term=2, commands=1).run()
+    with pytest.raises(Violation, match="make sim-picture SEED=log$"):
+        explore_log.Exploration(broken.ShorterLogGetsVotes, last_term=2, commands=1).run()
 
 
 def test_no_text_of_a_run_ends_the_data_in_the_page(tmp_path):

@@ -19,7 +19,7 @@ from itertools import permutations
 
 from tests.lab06.bitsets import bits
 from tests.lab06.explored import Step, timeout
-from tests.lab06.log_properties import Server, Violation, check_pair
+from tests.lab06.log_properties import LogViolation, Server, check_pair
 from tests.support.harness import ROOT, load
 
 raft = load(ROOT / "lab06_raft/raft.py")
@@ -55,7 +55,7 @@ class Exploration:
         self.worlds: dict[tuple, list[int]] = {}  # states and commands given -> the largest sets
 
     def run(self) -> int:
-        """Visit all worlds; return how many there are, or raise Violation."""
+        """Visit all worlds; return how many there are, or raise LogViolation."""
         self._visit(deque.pop)  # the latest first, which takes less than half the time
         return sum(map(len, self.worlds.values()))
 
@@ -63,7 +63,7 @@ class Exploration:
         """Return few events that lead to a violation, and which; ([], "") if none do."""
         try:
             self._visit(deque.popleft)
-        except Violation as violation:
+        except LogViolation as violation:
             return self._replay(self.world), violation.args[0]
         return [], ""
 

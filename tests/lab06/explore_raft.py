@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from tests.lab06.bitsets import bits, union
 from tests.lab06.explored import Step, timeout
+from tests.sim_raft.properties import Violation
 from tests.support.harness import ROOT, load
 
 raft = load(ROOT / "lab06_raft/raft.py")
@@ -27,7 +28,7 @@ NAMES = ("a", "b", "c")  # of the servers; in states and messages no other strin
 TIMER = -1  # the event that is not a message
 
 
-class Violation(AssertionError):
+class ElectionViolation(Violation):
     """Two servers lead one term, or one server votes twice in it.
 
     Args:
@@ -155,7 +156,7 @@ class Core:
                 after, more = self.steps[state][event]
                 if contradicted := self.contradicted(more) & (sent | more):
                     claims = [self.things[number] for number in bits(contradicted)]
-                    raise Violation(claims, place, event)
+                    raise ElectionViolation(claims, place, event)
                 if after != state or more & ~sent:
                     others = world[:place], world[place + 1 : -1]
                     yield (*others[0], after, *others[1], sent | more), place, event
@@ -194,7 +195,7 @@ def explore(core: Core, reduction: Callable[[tuple], tuple] = lambda world: worl
 
 def counterexample(core: Core, reduction: Callable) -> tuple[list[Step], str]:
     """Return the fewest events that lead to a violation, and which; ([], "") if none do."""
-    with contextlib.suppress(Violation):
+    with contextlib.suppress(ElectionViolation):
         explore(core, reduction)
         return [], ""
     # There is one, so that the search ends soon also where every world keeps its name.
@@ -207,7 +208,7 @@ def counterexample(core: Core, reduction: Callable) -> tuple[list[Step], str]:
                 if after not in origins:
                     origins[after] = world, place, event
                     todo.append(after)
-        except Violation as violation:
+        except ElectionViolation as violation:
             origin = (world, violation.place, violation.event)
             return _replay(core, _moves(origins, origin)), violation.args[0]
     raise AssertionError("the reduction shows a violation that there is not")

@@ -2,9 +2,11 @@
 
 import pickle
 
+from tests.sim_raft.properties import Violation
 
-class Violation(AssertionError):
-    """A property of the paper's Figure 3 does not hold."""
+
+class LogViolation(Violation):
+    """A property does not hold; an order of events leads there."""
 
     def __str__(self):
         return f"{super().__str__()}; to draw it: make sim-picture SEED=log"
@@ -23,17 +25,19 @@ class Server:
 
 
 def check_pair(one: Server, other: Server) -> None:
-    """Raise Violation if two servers contradict each other."""
+    """Raise LogViolation if two servers contradict each other."""
     if one.leads and other.leads and one.term == other.term:
-        raise Violation(f"Election Safety: two leaders of term {one.term}")
+        raise LogViolation(f"Election Safety: two leaders of term {one.term}")
     for index, (a, b) in enumerate(zip(one.log, other.log, strict=False)):
         if a.term == b.term and one.log[: index + 1] != other.log[: index + 1]:
-            raise Violation(f"Log Matching: {_told(one.log)}, {_told(other.log)}")
+            raise LogViolation(f"Log Matching: {_told(one.log)}, {_told(other.log)}")
     if any(a != b for a, b in zip(one.committed, other.committed, strict=False)):
-        raise Violation(f"State Machine Safety: {_told(one.committed)}, {_told(other.committed)}")
+        raise LogViolation(
+            f"State Machine Safety: {_told(one.committed)}, {_told(other.committed)}"
+        )
     if one.leads and one.term >= other.term and one.log[: len(other.committed)] != other.committed:
         logs = f"{_told(one.log)} misses some of {_told(other.committed)}"
-        raise Violation(f"Leader Completeness: {logs}")
+        raise LogViolation(f"Leader Completeness: {logs}")
 
 
 def _told(log: tuple) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.lab06 import broken
 from tests.sim_raft.cluster import Cluster, raft, violation
 
 SEEDS = 100
@@ -52,22 +53,6 @@ def test_two_servers_cut_from_each_other_may_take_turns_and_agree_when_the_cut_i
     assert sorted(terms)[len(terms) // 2] <= 4  # mostly the one in between leads soon
 
 
-class VotesTwice(raft.Raft):
-    def _may_vote(self, request):
-        return request.term == self.current_term and self.role is raft.Role.FOLLOWER
-
-
-class ComparesIndexFirst(raft.Raft):
-    def _is_up_to_date(self, request):
-        own = (self.log.last_index, self.log.last_term)
-        return (request.last_log_index, request.last_log_term) >= own
-
-
-class ReadsWithoutAsking(raft.Raft):
-    def is_confirmed(self, read):
-        return True
-
-
 def first_violation(server_class, property_broken="", amnesia=False):
     found = (violation(seed, server_class, amnesia) for seed in range(ENOUGH))
     return next((text for text in found if text and property_broken in text), None)
@@ -76,9 +61,9 @@ def first_violation(server_class, property_broken="", amnesia=False):
 @pytest.mark.parametrize(
     ("mutant", "property_broken"),
     [
-        (VotesTwice, "Election Safety"),
-        (ComparesIndexFirst, "Leader Completeness"),
-        (ReadsWithoutAsking, "Linearizability"),
+        (broken.DoubleVote, "Election Safety"),
+        (broken.ComparesIndexFirst, "Leader Completeness"),
+        (broken.ReadsWithoutAsking, "Linearizability"),
     ],
 )
 def test_the_simulation_finds_a_server_that(mutant, property_broken):

@@ -2,7 +2,7 @@
 
 
 class Violation(AssertionError):
-    """A property does not hold."""
+    """A property of the paper's Figure 3, or another promise, does not hold."""
 
 
 class Properties:
