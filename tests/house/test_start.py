@@ -8,11 +8,10 @@ import urllib.request
 
 import pytest
 
+from tests.lab05.example import EXAMPLE
 from tests.support.harness import ROOT, wait_until
 from tests.support.ports import free_port, listens
 from tests.support.processes import leftovers
-
-IDS = [24, 26, 2, 16, 31, 25]  # of the first six nodes with m = 5
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def children() -> set[str]:
 def test_a_ring_shows_each_line_with_its_name_and_ctrl_c_leaves_nothing_behind(start):
     before = children()
     ring = start("ring", 6, "-m", 5)
-    for number, id in enumerate(IDS, 1):
+    for number, id in enumerate(EXAMPLE, 1):
         ring.expect(rf"^ *node {start.port + number} \| assigned node_id={id}, ")
     assert f"  registry | Registry listens on 127.0.0.1:{start.port}" in ring.lines
     assert len(children() - before) == 7

@@ -5,8 +5,6 @@ import contextlib
 from tests.support.harness import PATIENCE, wait_until
 from tests.support.live_page import Events, do
 
-IDS = [2, 16, 24, 25, 26, 31]  # of the assignment's example, clockwise
-
 
 class Page:
     """watch.py of a ring, and what it tells a page."""

@@ -11,8 +11,7 @@ chord, member, membership, messages, store = (
     for name in ("chord", "member", "membership", "messages", "store")
 )
 
-EXAMPLE = [24, 26, 2, 16, 31, 25]  # in order of joining
-IDS = [2, 16, 24, 31]  # 16 owns 3 to 16, and its replicas are 24 and 31
+FOUR = [2, 16, 24, 31]  # ids of a ring in which 16 owns 3 to 16, and its replicas are 24 and 31
 KEY = "Minsk"  # 3, on 16
 FIRST = ""  # 1, on 2; and on 16 when 2 is gone
 NOW = 100.0  # s
@@ -114,8 +113,8 @@ def refused(address):
 
 
 def serving_node():
-    """Return node 16 of IDS, which has a lease from NOW on."""
-    node = node_in(view_of(IDS), 16)
+    """Return node 16 of FOUR, which has a lease from NOW on."""
+    node = node_in(view_of(FOUR), 16)
     node.host.time = NOW
     node.place.renew_lease(NOW)
     return node

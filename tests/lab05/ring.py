@@ -12,18 +12,6 @@ from tests.support.ports import free_port, listens
 # A channel option: calls wait for the connection, even if the first attempt is lost.
 PATIENT = ("grpc.service_config", '{"methodConfig": [{"name": [{}], "waitForReady": true}]}')
 
-# The ids in the assignment's example, in the order in which its nodes join.
-IDS = [24, 26, 2, 16, 31, 25]
-# The fingers in that example, by node.
-FINGERS = {
-    2: [16, 24],
-    16: [24, 2],
-    24: [25, 26, 31, 2, 16],
-    25: [26, 31, 2, 16],
-    26: [31, 2, 16],
-    31: [2, 16],
-}
-
 
 class Ring:
     """A registry and its nodes, each a process; nodes[i] has `.port` and `.id`."""

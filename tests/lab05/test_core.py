@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
+from tests.lab05.example import EXAMPLE, FINGERS
 from tests.lab05.parts import (
-    EXAMPLE,
     KEY,
     chord,
     ids,
@@ -35,17 +35,7 @@ def test_the_id_of_a_key_is_its_adler32_checksum_modulo_the_ring(key, id):
     assert chord.key_id(key, 5) == id == zlib.adler32(key.encode()) % 32
 
 
-@pytest.mark.parametrize(
-    "id, fingers",
-    [
-        (2, [16, 24]),
-        (16, [24, 2]),
-        (24, [25, 26, 31, 2, 16]),
-        (25, [26, 31, 2, 16]),
-        (26, [31, 2, 16]),
-        (31, [2, 16]),
-    ],
-)
+@pytest.mark.parametrize("id, fingers", FINGERS.items())
 def test_the_finger_tables_of_the_assignment(id, fingers):
     assert ids(view_of(EXAMPLE).fingers(id)) == fingers
 

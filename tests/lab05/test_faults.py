@@ -2,7 +2,8 @@
 
 import time
 
-from tests.lab05.ring import IDS, Ring, assert_all_found, load, save_some
+from tests.lab05.example import EXAMPLE
+from tests.lab05.ring import Ring, assert_all_found, load, save_some
 from tests.support.harness import pass_time, wait_until
 
 
@@ -51,7 +52,7 @@ def test_a_restarted_registry_learns_the_ring_from_its_nodes(spawn, rpc):
         wait_until(lambda: clients[0].count > count + 200, "nodes to serve without it")
         ring.start_registry()
         newcomer = ring.join()
-    assert newcomer.id not in IDS[:5]
+    assert newcomer.id not in EXAMPLE[:5]
     assert rpc.members(ring)[:5] == before
     assert_all_found(rpc, ring, keys)
 

@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-from tests.lab05.parts import IDS, ScriptedHost, member, messages, serving_node, view_of
+from tests.lab05.parts import FOUR, ScriptedHost, member, messages, serving_node, view_of
 from tests.lab05.ring import Ring
 from tests.support.harness import ROOT, load, pass_time, wait_until
 from tests.support.ports import free_port, listens
@@ -47,8 +47,8 @@ def test_what_was_copied_for_an_attempt_to_join_that_failed_does_not_count():
     """A key may have been removed since, and its tombstone swept."""
     node = serving_node()
     node.sync.copied.put(messages.Record("Kazan", 2**40, "x"))
-    reply = messages.Registered(2, 5, view=view_of(IDS[1:]))
-    admitted = messages.Registered(2, 5, view=view_of([*IDS[1:], 2], epoch=2))
+    reply = messages.Registered(2, 5, view=view_of(FOUR[1:]))
+    admitted = messages.Registered(2, 5, view=view_of([*FOUR[1:], 2], epoch=2))
     node.host.answers = {
         "register": lambda address: reply if node.host.request.prepare else admitted,
         "digest": lambda address: messages.Digest(True),

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from tests.lab05.example import EXAMPLE
 from tests.lab05.parts import (
-    EXAMPLE,
-    IDS,
+    FOUR,
     KEY,
     NOW,
     chord,
@@ -32,7 +32,7 @@ def test_a_node_does_not_leave_before_all_that_live_have_its_records(node):
     node.host.answers = digest | {"replicate": unreachable}
     assert asyncio.run(node.handoff.hand_over(node.place.view)) is None
     node.host.answers = digest | {"replicate": lambda address: messages.Ack(True)}
-    assert asyncio.run(node.handoff.hand_over(view_of(IDS))) is None  # not the present view
+    assert asyncio.run(node.handoff.hand_over(view_of(FOUR))) is None  # not the present view
     assert asyncio.run(node.handoff.hand_over(node.place.view)) == 3
 
 
@@ -140,7 +140,7 @@ def heartbeat(node, **reply):
 
 
 def test_a_node_sweeps_when_all_are_in_sync_and_not_while_it_leaves(node):
-    node.install(view_of([*IDS, 20, 22], epoch=2))  # it no longer holds "Kazan"
+    node.install(view_of([*FOUR, 20, 22], epoch=2))  # it no longer holds "Kazan"
     node.store.put(messages.Record("Kazan", 1, "x"))
     node.place.serve_whole_arc()
     heartbeat(node)
@@ -154,7 +154,7 @@ def test_a_node_sweeps_when_all_are_in_sync_and_not_while_it_leaves(node):
 
 
 def test_a_node_does_not_sweep_before_it_is_in_sync_itself(node):
-    node.install(view_of([*IDS, 14, 20, 22], epoch=2))
+    node.install(view_of([*FOUR, 14, 20, 22], epoch=2))
     node.store.put(messages.Record("Kazan", 1, "x"))
     heartbeat(node, all_in_sync=True)
     assert "Kazan" in node.store.records
@@ -172,7 +172,7 @@ def test_a_node_that_was_dropped_joins_again_unless_it_leaves(node, leaving):
 def test_a_registry_of_another_ring_gives_no_lease(node):
     node.host.answers["register"] = lambda address: messages.Registered(-1, reason="full")
     node.host.time += 1
-    heartbeat(node, view=view_of(IDS, ring=9))
+    heartbeat(node, view=view_of(FOUR, ring=9))
     assert node.place.lease_start == NOW
 
 
@@ -183,18 +183,18 @@ def test_a_restarted_registry_is_told_the_newest_view(node):
         "grant_lease": lambda address: messages.Ack(False),
     }
     heartbeat(node, epoch=-1)
-    assert told == [view_of(IDS)] and node.place.registry_lost
+    assert told == [view_of(FOUR)] and node.place.registry_lost
 
 
 def test_a_node_that_joins_takes_no_view_from_others(node):
     node.place.start_joining()
-    node.install(view_of(IDS[1:], epoch=2))
-    assert node.place.view == view_of(IDS)
+    node.install(view_of(FOUR[1:], epoch=2))
+    assert node.place.view == view_of(FOUR)
 
 
 def test_a_view_of_another_size_is_not_taken(node):
-    node.install(view_of(IDS, m=6, epoch=2))
-    assert node.place.view == view_of(IDS)
+    node.install(view_of(FOUR, m=6, epoch=2))
+    assert node.place.view == view_of(FOUR)
 
 
 def test_a_leaving_node_tells_its_neighbours_of_the_view_without_it(node):

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from tests.lab05.page import IDS, Page
-from tests.lab05.ring import FINGERS, Ring
+from tests.lab05.example import CLOCKWISE, FINGERS
+from tests.lab05.page import Page
+from tests.lab05.ring import Ring
 from tests.support import browser as chromium
 from tests.support.harness import wait_until
 from tests.support.live_page import HOSTILE
@@ -63,8 +64,8 @@ def test_the_page_draws_the_ring_and_the_walk_to_a_key(spawn, browser):
 
     page = Page(spawn, Ring(spawn, 6).address)
     browser.get(page.url)
-    wait_until(lambda: kinds(browser) == dict.fromkeys(IDS, "in-sync"))
-    assert places(browser) == pytest.approx({id: id / 32 * 360 for id in IDS}, abs=0.1)
+    wait_until(lambda: kinds(browser) == dict.fromkeys(CLOCKWISE, "in-sync"))
+    assert places(browser) == pytest.approx({id: id / 32 * 360 for id in CLOCKWISE}, abs=0.1)
     assert len(lines(browser, "#fingers .chord")) == len(FINGERS[2])
 
     assert ask(browser, "save", "Kazan", "a city") == "True, Kazan is saved in node 24"
@@ -89,7 +90,9 @@ def test_the_page_draws_the_ring_and_the_walk_to_a_key(spawn, browser):
     assert "owns ids 3 to 16" in focused.get_attribute("aria-label")
     chromium.look(browser, 400, 800, "dark")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
-    wait_until(lambda: places(browser) == pytest.approx({i: i / 32 * 360 for i in IDS}, abs=0.1))
+    wait_until(
+        lambda: places(browser) == pytest.approx({i: i / 32 * 360 for i in CLOCKWISE}, abs=0.1)
+    )
 
 
 @chromium.needs_browser()

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from tests.lab05.example import EXAMPLE
 from tests.lab05.parts import (
-    EXAMPLE,
-    IDS,
+    FOUR,
     KEY,
     NOW,
     ScriptedHost,
@@ -256,7 +256,7 @@ def test_a_node_agrees_to_no_newer_view_while_a_lease_that_it_gave_runs(node):
     node.host.answers = {"digest": lambda address: messages.Digest(True)}
     node.place.registry_lost = True
     assert node.grant_lease(messages.LeaseRequest(1, 1)).accepted
-    node.install(view_of(IDS[1:], epoch=2))
+    node.install(view_of(FOUR[1:], epoch=2))
     newer = messages.DigestRequest(16, node.place.view, 24, 31)
     node.host.time += messages.LEASE_TIMEOUT - 0.01
     assert not asyncio.run(node.sync._agree(node.place.view))
@@ -270,24 +270,24 @@ def test_a_node_agrees_to_no_newer_view_while_a_lease_that_it_gave_runs(node):
 
 
 def test_an_older_view_changes_nothing(node):
-    node.install(view_of(IDS[1:], epoch=0))
-    assert node.place.view == view_of(IDS)
+    node.install(view_of(FOUR[1:], epoch=0))
+    assert node.place.view == view_of(FOUR)
 
 
 def test_a_node_stops_serving_what_a_newer_view_gives_to_another(node):
     key_of = {chord.key_id(str(n), 5): str(n) for n in range(500)}
-    node.install(view_of([*IDS, 9], epoch=2))
+    node.install(view_of([*FOUR, 9], epoch=2))
     assert [k for k, key in key_of.items() if node.place.serves(key)] == list(range(10, 17))
     node.install(view_of([2, 24, 31], epoch=3))
     assert not any(map(node.place.serves, key_of.values()))
 
 
 def test_a_node_with_new_replicas_is_not_in_sync(node):
-    node.install(view_of([*IDS, 3], epoch=2))  # another predecessor, and the same replicas
+    node.install(view_of([*FOUR, 3], epoch=2))  # another predecessor, and the same replicas
     assert not node.place.in_sync
     node.place.serve_whole_arc()
-    node.install(view_of([*IDS, 3, 27], epoch=3))
+    node.install(view_of([*FOUR, 3, 27], epoch=3))
     assert not node.place.in_sync
     node.place.serve_whole_arc()
-    node.install(view_of([*IDS, 3, 27, 1], epoch=4))
+    node.install(view_of([*FOUR, 3, 27, 1], epoch=4))
     assert node.place.in_sync

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from tests.lab05.example import EXAMPLE
 from tests.lab05.parts import (
-    EXAMPLE,
     FakeHost,
     ask,
     chord,

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.lab05.example import EXAMPLE
 from tests.lab05.parts import (
-    EXAMPLE,
     FIRST,
-    IDS,
+    FOUR,
     KEY,
     NOW,
     FakeHost,
@@ -51,7 +51,7 @@ def test_a_write_counts_when_all_replicas_have_it(node):
 
 
 def refuse_one(address):
-    return messages.Ack(address == "host:24", view_of(IDS))
+    return messages.Ack(address == "host:24", view_of(FOUR))
 
 
 @pytest.mark.parametrize("answer", [unreachable, refused, refuse_one])
@@ -64,7 +64,7 @@ def test_a_write_that_a_replica_has_not_taken_is_uncertain(node, answer):
 @pytest.mark.parametrize(
     "meanwhile",
     [
-        lambda node: node.install(view_of(IDS, epoch=2)),
+        lambda node: node.install(view_of(FOUR, epoch=2)),
         lambda node: setattr(node.place, "leaving", True),
         lambda node: setattr(node.host, "time", NOW + messages.LEASE_TIMEOUT),
     ],
@@ -153,7 +153,7 @@ def stores(node, versions, taken=True):
 
 def agree_without_2(node):
     """Let node 16 become the owner of what was 2's."""
-    node.install(view_of(IDS[1:], epoch=2))
+    node.install(view_of(FOUR[1:], epoch=2))
     return asyncio.run(node.sync._agree(node.place.view))
 
 
@@ -193,7 +193,7 @@ def test_a_node_serves_nothing_by_a_view_that_has_passed_meanwhile(node):
     take = node.host.answers["replicate"]
 
     def replicate(address):
-        node.install(view_of([1, *IDS[1:]], epoch=3))
+        node.install(view_of([1, *FOUR[1:]], epoch=3))
         return take(address)
 
     node.host.answers["replicate"] = replicate
@@ -202,8 +202,8 @@ def test_a_node_serves_nothing_by_a_view_that_has_passed_meanwhile(node):
 
 
 def test_records_are_listed_for_the_newest_view_alone(node):
-    node.install(view_of(IDS, epoch=2))
-    assert not node.digest(messages.DigestRequest(16, view_of(IDS), 2, 16)).accepted
+    node.install(view_of(FOUR, epoch=2))
+    assert not node.digest(messages.DigestRequest(16, view_of(FOUR), 2, 16)).accepted
     assert node.digest(messages.DigestRequest(16, node.place.view, 2, 16)).accepted
 
 

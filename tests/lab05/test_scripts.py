@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.lab05.ring import FINGERS, IDS, Ring, assert_all_found, save_some
+from tests.lab05.example import EXAMPLE, FINGERS
+from tests.lab05.ring import Ring, assert_all_found, save_some
 from tests.support.harness import wait_until
 from tests.support.ports import free_port
 from tests.support.relays import TcpRelay
@@ -31,7 +32,7 @@ def example(spawn):
 
 
 def test_the_example_of_the_assignment_holds_to_the_letter(example):
-    assert [node.id for node in example.nodes] == IDS
+    assert [node.id for node in example.nodes] == EXAMPLE
     for node, line in zip(example.nodes, JOINS, strict=True):
         assert line in node.lines
         example.registry.expect(line)
@@ -169,7 +170,7 @@ def test_nodes_that_join_at_once_and_the_registry_print_the_same_lines(spawn):
         at = circle.index(id)
         assert successor == circle[(at + 1) % len(circle)], lines
         assert predecessor == circle[at - 1], lines
-    assert sorted(members) == sorted(IDS[:5])
+    assert sorted(members) == sorted(EXAMPLE[:5])
 
 
 def test_a_node_waits_for_a_registry_that_starts_a_little_later(spawn):

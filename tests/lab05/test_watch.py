@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab05.page import IDS, Page
-from tests.lab05.ring import FINGERS, Ring
+from tests.lab05.example import CLOCKWISE, FINGERS
+from tests.lab05.page import Page
+from tests.lab05.ring import Ring
 from tests.support.harness import ROOT, wait_until
 from tests.support.live_page import HOSTILE, do
 from tests.support.processes import processor_time, spawning
 
-WELL = dict.fromkeys(IDS, "in sync")
+WELL = dict.fromkeys(CLOCKWISE, "in sync")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def example(spawn):
 
 def owner_of(key):
     id = zlib.adler32(key.encode()) % 32
-    return next((node for node in IDS if node >= id), IDS[0])
+    return next((node for node in CLOCKWISE if node >= id), CLOCKWISE[0])
 
 
 # --- What it tells ---
@@ -144,7 +145,7 @@ def test_it_waits_for_a_registry_that_is_not_there_yet(spawn):
 # --- What it does ---
 
 
-@pytest.mark.parametrize("start", IDS)
+@pytest.mark.parametrize("start", CLOCKWISE)
 def test_a_walk_ends_at_the_keys_owner_in_at_most_m_hops(watched, start):
     for key in ("Kazan", "Minsk", "Moscow", "é", "", HOSTILE):
         status, answer = watched.do("find", key=key or "0", at=start)
