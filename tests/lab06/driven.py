@@ -6,8 +6,7 @@ from tests.support.harness import ROOT, load
 
 core = load(ROOT / "lab06_raft/node.py")
 waiting = load(ROOT / "lab06_raft/waiting.py")
-protocol = load(ROOT / "lab06_raft/protocol.py")
-Limits, Raft, Role = waiting.Raft.__init__.__globals__["Limits"], core.Raft, core.Role
+protocol, replica = load(ROOT / "lab06_raft/protocol.py"), load(ROOT / "lab06_raft/replica.py")
 
 
 class Silent:
@@ -25,7 +24,8 @@ class Driven(core.Node):
     """Server 0 of three, whose peers are played by the test."""
 
     def __init__(self, save=lambda unsaved: None, executor=None, **limits):
-        raft = Raft(0, range(3), lambda: 0.2, 0.0, limits=Limits(**limits))
+        limits = replica.Limits(**limits)
+        raft = core.Raft(0, range(3), lambda: 0.2, 0.0, limits=limits)
         self.said = []
         peers = {1: Silent(), 2: Silent()}
         super().__init__(raft, peers, save, executor, lambda before, after: self.said.append(after))
@@ -44,7 +44,7 @@ class Driven(core.Node):
         request = protocol.RequestVoteRequest(term, 0, log.last_index, log.last_term)
         reply = protocol.RequestVoteReply(term, True)
         self.step(self.raft.request_vote_reply, protocol.Call(1, request), reply, self.loop.time())
-        assert self.raft.role is Role.LEADER
+        assert self.raft.role is core.Role.LEADER
 
     def acknowledge_all(self) -> None:
         """Let server 1 acknowledge the whole log, which commits it."""

@@ -23,8 +23,10 @@ from tests.sim.loop import Ended, World
 from tests.sim.network import Line, Network, grpc, server
 from tests.sim.server import Process
 from tests.sim_raft.properties import Properties, Violation
+from tests.support.harness import ROOT, load
 from tests.support.linearizability import is_linearizable
 
+replica = load(ROOT / "lab06_raft/replica.py")
 SYNC_TIME = 0.002  # s that a save takes at most on a good disk
 
 
@@ -40,7 +42,7 @@ class Cluster:
         self.random = self.world.random
         self.network = Network(self.world, Line())
         self.addresses = {member: f"server-{member}" for member in range(self.pick(3, 3, 5))}
-        self.limits = server_limits()._replace(
+        self.limits = replica.Limits(
             batch_entries=self.pick(1, 3, 1000),
             batch_size=self.pick(4, 1000, 250_000),
             waiting_entries=self.pick(3, 100),
@@ -171,8 +173,3 @@ class Cluster:
                     raise Violation(f"{value} was read as {key}, but never committed")
         if not is_linearizable(history):
             raise Violation("Linearizability: no order explains what the clients saw")
-
-
-def server_limits():
-    """Return the limits that servers have without a simulation."""
-    return server.Raft.__init__.__defaults__[-1]
