@@ -27,7 +27,7 @@ SHORT := tests/lab0*/test_core.py \
 	$(addprefix tests/lab01/test_,messages.py sessions.py) \
 	$(addprefix tests/lab05/test_,registry.py place.py rules.py node.py) \
 	$(addprefix tests/lab06/test_,replication.py storage.py) \
-	tests/house/test_house.py::test_a_copy_of_the_folder_elsewhere_runs_from_anywhere \
+	tests/all_labs/test_house.py::test_a_copy_of_the_folder_elsewhere_runs_from_anywhere \
 	tests/lab01/test_scripts.py::test_a_file_survives_a_network_that_loses_doubles_and_reorders \
 	tests/lab02/test_scripts.py::test_the_client_prints_every_number_in_the_lists_order \
 	tests/lab03/test_scripts.py::test_a_command_from_the_terminal_is_answered \
@@ -48,8 +48,8 @@ test-lossy: $(VENV)/ready
 SEEDS ?= 10000
 SERVER_SEEDS ?= 1000
 sim: $(VENV)/ready
-	$(RUN) -m tests.sim_raft $(SEEDS)
-	$(RUN) -m tests.sim $(SERVER_SEEDS)
+	$(RUN) -m tests.sim_raft_core $(SEEDS)
+	$(RUN) -m tests.sim_raft_servers $(SERVER_SEEDS)
 
 # One run as a page to look at: make sim-picture SEED=7, make sim-picture LAB=5 SCENARIO=storm
 # Or an order of events that breaks lab 6's rules, if there is one: SEED=elections, SEED=log

@@ -15,7 +15,7 @@ from tests.support.processes import Script, leftovers, spawning
 
 # The files whose tests take long, mostly by waiting.
 LONG = (
-    "house/test_demo.py",
+    "all_labs/test_demo.py",
     "lab01/test_client.py",
     "lab01/test_disk.py",
     "lab01/test_files.py",

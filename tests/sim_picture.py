@@ -1,6 +1,6 @@
 """A simulated run as one HTML file: the live page of its lab, with what it would have been told.
 
-python -m tests.sim_picture 6 7                          lab 6, seed 7 of tests/sim
+python -m tests.sim_picture 6 7                          lab 6, seed 7 of tests/sim_raft_servers
 python -m tests.sim_picture 6 elections                  lab 6, what lab06/explore_raft.py finds
 python -m tests.sim_picture 6 log                        lab 6, what lab06/explore_log.py finds
 python -m tests.sim_picture 5 7 --only "two crashes"     lab 5, seed 7 of that scenario
@@ -18,9 +18,9 @@ from unittest import mock
 
 from tests.lab06 import explore_log, explore_raft, explored
 from tests.lab06.reduction import Reduction
-from tests.sim import faults
 from tests.sim_chord.scenarios import SCENARIOS, play
-from tests.sim_raft.properties import Violation
+from tests.sim_raft_core.properties import Violation
+from tests.sim_raft_servers import faults
 from tests.support.harness import ROOT, load
 
 watch = load(ROOT / "lab06_raft/watch.py")

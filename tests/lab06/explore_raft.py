@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from tests.lab06.bitsets import bits, union
 from tests.lab06.explored import Step, timeout
-from tests.sim_raft.properties import Violation
+from tests.sim_raft_core.properties import Violation
 from tests.support.harness import ROOT, load
 
 raft = load(ROOT / "lab06_raft/raft.py")

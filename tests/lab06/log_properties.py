@@ -2,7 +2,7 @@
 
 import pickle
 
-from tests.sim_raft.properties import Violation
+from tests.sim_raft_core.properties import Violation
 
 
 class LogViolation(Violation):

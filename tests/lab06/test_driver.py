@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests.sim.cluster import Cluster
-from tests.sim.faults import run, violation
+from tests.sim_raft_servers.cluster import Cluster
+from tests.sim_raft_servers.faults import run, violation
 from tests.support.harness import ROOT
 
 SEEDS = 100

@@ -6,7 +6,7 @@ from tests.lab06 import broken
 from tests.lab06.explore_log import Exploration
 from tests.lab06.explore_raft import Core, explore, raft
 from tests.lab06.reduction import Reduction
-from tests.sim_raft.properties import Violation
+from tests.sim_raft_core.properties import Violation
 
 
 def test_no_order_of_events_gives_one_term_two_leaders_or_one_server_two_votes():

@@ -7,7 +7,7 @@ import pytest
 
 from tests.lab06.cluster import SERVER, messages, rpc, services
 from tests.lab06.driven import protocol, until
-from tests.sim.network import Context, grpc, server
+from tests.sim_raft_servers.network import Context, grpc, server
 from tests.support.harness import wait_until
 from tests.support.ports import free_port
 

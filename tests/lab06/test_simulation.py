@@ -3,7 +3,7 @@
 import pytest
 
 from tests.lab06 import broken
-from tests.sim_raft.cluster import Cluster, raft, violation
+from tests.sim_raft_core.cluster import Cluster, raft, violation
 
 SEEDS = 100
 ENOUGH = 5000  # seeds within which a mutant must be found; most take a few dozen

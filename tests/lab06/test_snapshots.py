@@ -16,7 +16,7 @@ from tests.lab06.core import (
     save,
     server,
 )
-from tests.sim_raft.disk import write
+from tests.sim_raft_core.disk import write
 from tests.support.harness import ROOT, load
 
 protocol = load(ROOT / "lab06_raft/protocol.py")

@@ -3,11 +3,11 @@
 from tests.mutants import Mutant
 
 TESTS = [
-    "tests/house/test_terminal.py",
+    "tests/all_labs/test_terminal.py",
     "tests/lab04/test_service.py",
     "tests/lab04/test_scripts.py",
     "tests/lab04/test_failures.py",
-    "tests/house/test_rpc.py",
+    "tests/all_labs/test_rpc.py",
 ]
 
 RPC = "lab04_grpc/rpc.py"

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests.lab06.cluster import TROUBLED, Cluster
-from tests.sim_raft.cluster import violation
+from tests.sim_raft_core.cluster import violation
 from tests.soak.clients import Client
 from tests.support.harness import pass_time, wait_until
 from tests.support.linearizability import FOREVER, Operation, is_linearizable

@@ -8,9 +8,9 @@ import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.sim_raft.disk import write
-from tests.sim_raft.faults import Faults
-from tests.sim_raft.properties import History, Properties, Violation, state
+from tests.sim_raft_core.disk import write
+from tests.sim_raft_core.faults import Faults
+from tests.sim_raft_core.properties import History, Properties, Violation, state
 from tests.support.harness import ROOT, load
 from tests.support.simnet import Network, Simulation
 

@@ -17,12 +17,12 @@ import os
 from collections.abc import Callable
 from unittest import mock
 
-from tests.sim.clients import Client
-from tests.sim.disk import Disk
-from tests.sim.loop import Ended, World
-from tests.sim.network import Line, Network, grpc, server
-from tests.sim.server import Process
-from tests.sim_raft.properties import Properties, Violation
+from tests.sim_raft_core.properties import Properties, Violation
+from tests.sim_raft_servers.clients import Client
+from tests.sim_raft_servers.disk import Disk
+from tests.sim_raft_servers.loop import Ended, World
+from tests.sim_raft_servers.network import Line, Network, grpc, server
+from tests.sim_raft_servers.server import Process
 from tests.support.harness import ROOT, load
 from tests.support.linearizability import is_linearizable
 

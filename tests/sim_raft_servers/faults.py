@@ -7,11 +7,11 @@ clients got must be those of one register.
 from collections.abc import Callable
 from functools import partial
 
-from tests.sim.clients import KEYS
-from tests.sim.cluster import Cluster
-from tests.sim.network import Line, grpc, messages
-from tests.sim.server import Process
-from tests.sim_raft.properties import Violation
+from tests.sim_raft_core.properties import Violation
+from tests.sim_raft_servers.clients import KEYS
+from tests.sim_raft_servers.cluster import Cluster
+from tests.sim_raft_servers.network import Line, grpc, messages
+from tests.sim_raft_servers.server import Process
 
 FAULTY = 4.0  # s of virtual time with faults
 LATE = 0.5  # s in which what is under way may still arrive
@@ -196,5 +196,6 @@ def violation(seed: int) -> str | None:
     try:
         run(seed)
     except Violation as error:
-        return f"{error}: python -m tests.sim 1 --first {seed}; make sim-picture SEED={seed}"
+        again = f"python -m tests.sim_raft_servers 1 --first {seed}"
+        return f"{error}: {again}; make sim-picture SEED={seed}"
     return None

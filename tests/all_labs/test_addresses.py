@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.house.scripts import SERVERS
+from tests.all_labs.scripts import SERVERS
 from tests.support.harness import ROOT, load
 
 

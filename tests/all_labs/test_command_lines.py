@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.house.scripts import OTHERS, SERVERS
+from tests.all_labs.scripts import OTHERS, SERVERS
 from tests.support.harness import ROOT, load
 
 SCRIPTS = dict(SERVERS + OTHERS)
@@ -79,7 +79,7 @@ def run(spawn, tmp_path):
 
     def run(script: str, lines: list[list[str]]) -> list[list]:
         (tmp_path / "server.py").touch()  # a file to send
-        runner = spawn(ROOT / "tests/house/command_lines.py", ROOT / script, cwd=tmp_path)
+        runner = spawn(ROOT / "tests/all_labs/command_lines.py", ROOT / script, cwd=tmp_path)
         runner.write(json.dumps(lines))
         runner.close_stdin()
         assert runner.wait() == 0, runner.transcript()

@@ -1,8 +1,8 @@
 """One server in virtual time: what `serve` in server.py puts together, on a loop of its own."""
 
-from tests.sim.loop import Loop
-from tests.sim.network import server
-from tests.sim_raft.properties import History, Properties, Violation, state
+from tests.sim_raft_core.properties import History, Properties, Violation, state
+from tests.sim_raft_servers.loop import Loop
+from tests.sim_raft_servers.network import server
 
 
 class Watched(server.Raft):

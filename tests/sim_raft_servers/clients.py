@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.sim.network import Network, grpc, messages, server
+from tests.sim_raft_servers.network import Network, grpc, messages, server
 from tests.support.linearizability import Operation
 
 KEYS = ("a", "b")

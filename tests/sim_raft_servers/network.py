@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
-from tests.sim.loop import Loop, World
+from tests.sim_raft_servers.loop import Loop, World
 from tests.support.harness import ROOT, load
 
 server = load(ROOT / "lab06_raft/server.py")

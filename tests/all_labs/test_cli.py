@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS
+from tests.all_labs.scripts import INTERACTIVE, OTHERS, SERVERS
 from tests.support.harness import LABS, ROOT, pass_time
 from tests.support.ports import free_port
 

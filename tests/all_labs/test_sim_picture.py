@@ -7,8 +7,8 @@ import pytest
 
 from tests import sim_picture
 from tests.lab06 import broken, explore_log, explore_raft
-from tests.sim import faults
-from tests.sim_raft.properties import Violation
+from tests.sim_raft_core.properties import Violation
+from tests.sim_raft_servers import faults
 
 
 def recorded(path) -> dict:

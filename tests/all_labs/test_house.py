@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.house.scripts import SERVERS
+from tests.all_labs.scripts import SERVERS
 from tests.support.harness import LABS, ROOT
 
 CORES = [

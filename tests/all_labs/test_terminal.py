@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.house.scripts import INTERACTIVE, OTHERS
+from tests.all_labs.scripts import INTERACTIVE, OTHERS
 from tests.support.harness import ROOT, load
 
 CLEAR = "\x1b[2J"  # clears a terminal's screen

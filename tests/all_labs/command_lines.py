@@ -1,6 +1,6 @@
 """Run one script with many command lines: imported once, then each in a process of its own.
 
-    python tests/house/command_lines.py lab04_grpc/client.py < command lines > their ends
+    python tests/all_labs/command_lines.py lab04_grpc/client.py < command lines > their ends
 
 Command lines come as a JSON list of lists, ends go out as a JSON list of [status, stdout, stderr].
 To import gRPC takes ten times as long as to read a command line.

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS, WITHOUT_PROMPT
+from tests.all_labs.scripts import INTERACTIVE, OTHERS, SERVERS, WITHOUT_PROMPT
 from tests.support.harness import wait_until
 from tests.support.ports import free_port, listens
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.scripts import INTERACTIVE, OTHERS, SERVERS, WITHOUT_PROMPT
+from tests.all_labs.scripts import INTERACTIVE, OTHERS, SERVERS, WITHOUT_PROMPT
 from tests.support.harness import ROOT, wait_until
 from tests.support.ports import free_port
 

@@ -4,7 +4,7 @@ import copy
 import random
 import sqlite3
 
-from tests.sim_raft.disk import protocol, write
+from tests.sim_raft_core.disk import protocol, write
 
 
 class Disk:

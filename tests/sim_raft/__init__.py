@@ -1,1 +1,0 @@
-"""Lab 6's core in virtual time: `python -m tests.sim_raft 1000`; see cluster.py."""
