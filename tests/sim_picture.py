@@ -169,9 +169,9 @@ def record_explored(name: str, server_class=explore_log.raft.Raft) -> tuple[list
         steps, end = exploration.counterexample()
         first = [exploration.servers[state].core for state in exploration.first]
     else:
-        core = explore_raft.Core(server_class, last_term=3)
-        steps, end = explore_raft.counterexample(core, Reduction(core))
-        first = [core.servers[state] for state in core.first]
+        table = explore_raft.TransitionTable(server_class, last_term=3)
+        steps, end = explore_raft.counterexample(table, Reduction(table))
+        first = [table.servers[state] for state in table.first]
     events = explored.events(steps, first) if steps else []
     return events, end or "no order of events violates a property"
 

@@ -89,9 +89,9 @@ def test_rules_that_no_order_of_events_breaks_have_no_picture(tmp_path, capsys):
 
 
 def test_a_violation_that_is_explored_names_the_command_that_draws_it():
-    core = explore_raft.Core(broken.DoubleVote, last_term=2)
+    table = explore_raft.TransitionTable(broken.DoubleVote, last_term=2)
     with pytest.raises(Violation, match="make sim-picture SEED=elections$"):
-        explore_raft.explore(core)
+        explore_raft.explore(table)
     with pytest.raises(Violation, match="make sim-picture SEED=log$"):
         explore_log.Exploration(broken.ShorterLogGetsVotes, last_term=2, commands=1).run()
 

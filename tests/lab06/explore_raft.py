@@ -6,8 +6,9 @@ set belong claims: that a server has voted for another in a term, or led it; two
 each other are a violation. Replication goes as far as elections depend on it: the first entry of a
 new leader is sent, taken or refused, but not sent again.
 
-What one event does to one server stands in a table, `Core`. Most worlds differ only in what no
-event will ever show; which do, reduction.py reads from the table, whatever the rules behind it.
+What one event does to one server stands in a table, `TransitionTable`. Most worlds differ only in
+what no event will ever show; which do, reduction.py reads from the table, whatever the rules behind
+it.
 """
 
 import contextlib
@@ -57,7 +58,7 @@ class Claim(NamedTuple):
     value: str
 
 
-class Core:
+class TransitionTable:
     """What every event makes of every state of one server, and what the server then sends.
 
     States and things sent (messages and claims) have numbers; a set of things is an int with their
@@ -182,35 +183,37 @@ def _contradict(one: Claim, other: Claim) -> bool:
     return one.what == other.what and one.value != other.value
 
 
-def explore(core: Core, reduction: Callable[[tuple], tuple] = lambda world: world) -> set[tuple]:
+def explore(
+    table: TransitionTable, reduction: Callable[[tuple], tuple] = lambda world: world
+) -> set[tuple]:
     """Return all worlds that the servers can reach, breadth first; raise Violation at a bad one."""
-    frontier = {reduction((*core.first, 0))}
+    frontier = {reduction((*table.first, 0))}
     worlds = set(frontier)
     while frontier:
-        after = {after for world in frontier for after, _, _ in core.after(world)}
+        after = {after for world in frontier for after, _, _ in table.after(world)}
         frontier = {reduction(world) for world in after} - worlds
         worlds |= frontier
     return worlds
 
 
-def counterexample(core: Core, reduction: Callable) -> tuple[list[Step], str]:
+def counterexample(table: TransitionTable, reduction: Callable) -> tuple[list[Step], str]:
     """Return the fewest events that lead to a violation, and which; ([], "") if none do."""
     with contextlib.suppress(ElectionViolation):
-        explore(core, reduction)
+        explore(table, reduction)
         return [], ""
     # There is one, so that the search ends soon also where every world keeps its name.
-    world = (*core.first, 0)
+    world = (*table.first, 0)
     origins, todo = {world: None}, deque([world])
     while todo:
         world = todo.popleft()
         try:
-            for after, place, event in core.after(world):
+            for after, place, event in table.after(world):
                 if after not in origins:
                     origins[after] = world, place, event
                     todo.append(after)
         except ElectionViolation as violation:
             origin = (world, violation.place, violation.event)
-            return _replay(core, _moves(origins, origin)), violation.args[0]
+            return _replay(table, _moves(origins, origin)), violation.args[0]
     raise AssertionError("the reduction shows a violation that there is not")
 
 
@@ -224,11 +227,11 @@ def _moves(origins: dict, origin: tuple | None) -> list:
     return moves[::-1]
 
 
-def _replay(core: Core, moves: list) -> list[Step]:
-    steps, states = [], list(core.first)
+def _replay(table: TransitionTable, moves: list) -> list[Step]:
+    steps, states = [], list(table.first)
     for place, event in moves:
-        states[place], sent = core.steps[states[place]][event]
-        received = None if event == TIMER else core.things[event]
-        things = [core.things[number] for number in bits(sent & ~core.claims)]
-        steps.append(Step(place, received, core.servers[states[place]], things))
+        states[place], sent = table.steps[states[place]][event]
+        received = None if event == TIMER else table.things[event]
+        things = [table.things[number] for number in bits(sent & ~table.claims)]
+        steps.append(Step(place, received, table.servers[states[place]], things))
     return steps

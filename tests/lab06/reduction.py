@@ -1,10 +1,17 @@
-"""Which worlds of the exploration of elections are one, for all that will ever be seen."""
+"""Which worlds of the exploration of elections are one, for all that will ever be seen.
+
+A transition is what one event, the timer or the arrival of a message, makes of one state of one
+server: the state afterwards, and the things that the server then sends. A thing is a message, or a
+claim that a message proves. The table has a row of transitions for each state; states and things
+are numbers there, and a set of things is one integer with their bits. A world is the states of the
+three servers and the set of all things ever sent.
+"""
 
 import itertools
 from functools import cache
 
 from tests.lab06.bitsets import bits, union
-from tests.lab06.explore_raft import NAMES, TIMER, Core
+from tests.lab06.explore_raft import NAMES, TIMER, TransitionTable
 
 
 class Reduction:
@@ -19,12 +26,12 @@ class Reduction:
     * All servers have the same rules: of worlds that differ in names only the least one counts.
     """
 
-    def __init__(self, core: Core):
-        self.core = core
+    def __init__(self, table: TransitionTable):
+        self.table = table
         self.alike = self._alike()
-        self.matters = [self._matters(state) for state in range(len(core.steps))]
+        self.matters = [self._matters(state) for state in range(len(table.steps))]
         self.visible = [union(group for group, _ in groups) for groups in self.matters]
-        self.renamings = [Renaming(core, order) for order in itertools.permutations(range(3))]
+        self.renamings = [Renaming(table, order) for order in itertools.permutations(range(3))]
         self._answers, self._least, self._part = map(
             cache, (self._answers, self._least, self._part)
         )
@@ -38,15 +45,15 @@ class Reduction:
         before = None
         while sent != before:
             before = sent
-            for state, inbox in zip(states, self.core.inboxes, strict=True):
+            for state, inbox in zip(states, self.table.inboxes, strict=True):
                 sent |= self._answers(state, sent & inbox)
         return sent
 
     def _answers(self, state: int, arrived: int) -> int:
         """Return the messages that these let a server send without a change of its state."""
-        steps = [self.core.steps[state][event] for event in bits(arrived)]
+        steps = [self.table.steps[state][event] for event in bits(arrived)]
         answers = [sent for after, sent in steps if self.alike[after] == state]
-        return union(sent for sent in answers if not sent & self.core.claims)
+        return union(sent for sent in answers if not sent & self.table.claims)
 
     def _least(self, states: tuple) -> list["Renaming"]:
         """Return the renamings that make these states the least; they differ in what was sent."""
@@ -70,12 +77,12 @@ class Reduction:
 
     def _alike(self) -> list[int]:
         """Return for each state the first that does the same in every series of events."""
-        finer, alike = [0] * len(self.core.steps), None
+        finer, alike = [0] * len(self.table.steps), None
         while finer != alike:
             alike, first = finer, {}
             rows = [
                 frozenset((event, alike[after], sent) for event, (after, sent) in row.items())
-                for row in self.core.steps
+                for row in self.table.steps
             ]
             finer = [first.setdefault(row, state) for state, row in enumerate(rows)]
         return alike
@@ -84,18 +91,20 @@ class Reduction:
         """Return the states that a server can come to from this one."""
         found, todo = {state}, [state]
         while todo:
-            after = {self.alike[after] for after, _ in self.core.steps[todo.pop()].values()} - found
+            after = {
+                self.alike[after] for after, _ in self.table.steps[todo.pop()].values()
+            } - found
             todo += after
             found |= after
         return sorted(found)
 
     def _matters(self, state: int) -> list[tuple[int, int]]:
         """Return what matters to a server from here on: sets of things alike, and one of each."""
-        future, steps = self._future(state), self.core.steps
+        future, steps = self._future(state), self.table.steps
         alike, contradicted = {}, 0
-        for event in self.core.events[self.core.servers[state].node_id]:
+        for event in self.table.events[self.table.servers[state].node_id]:
             effects = [(self.alike[steps[s][event][0]], steps[s][event][1]) for s in future]
-            contradicted |= union(self.core.contradicted(sent) for _, sent in effects)
+            contradicted |= union(self.table.contradicted(sent) for _, sent in effects)
             if event != TIMER and effects != [(s, 0) for s in future]:
                 alike.setdefault(tuple(effects), []).append(1 << event)
         claims = [1 << number for number in bits(contradicted)]
@@ -105,11 +114,11 @@ class Reduction:
 class Renaming:
     """What states and sets become when the servers change places."""
 
-    def __init__(self, core: Core, order: tuple[int, ...]):
+    def __init__(self, table: TransitionTable, order: tuple[int, ...]):
         self.order = order  # by place: whose it was
         names = {NAMES[old]: NAMES[new] for new, old in enumerate(order)}
-        self.states = [core.states[_rename(key, names)] for key in core.states]
-        self.bits = [1 << core.numbers[_rename(thing, names)] for thing in core.things]
+        self.states = [table.states[_rename(key, names)] for key in table.states]
+        self.bits = [1 << table.numbers[_rename(thing, names)] for thing in table.things]
         self.of_set = cache(self.of_set)
 
     def of_set(self, things: int) -> int:

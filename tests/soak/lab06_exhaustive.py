@@ -1,22 +1,22 @@
 """Attacks on lab 6: every order of events of three servers in four terms; the suite has three."""
 
 from tests.lab06.explore_log import Exploration
-from tests.lab06.explore_raft import Core, explore, raft
+from tests.lab06.explore_raft import TransitionTable, explore, raft
 from tests.lab06.reduction import Reduction
 
 
 def four_terms(scale: float) -> str:
     last_term = 4 if scale >= 1 else 3
-    core = Core(raft.Raft, last_term)
-    worlds = explore(core, Reduction(core))
+    table = TransitionTable(raft.Raft, last_term)
+    worlds = explore(table, Reduction(table))
     return f"{len(worlds):,} worlds in {last_term} terms, but for messages that change nothing"
 
 
 def reductions(scale: float) -> str:
     """The reduced exploration reaches what the full one does, and nothing else."""
-    core = Core(raft.Raft, last_term=2)
-    reduction, full = Reduction(core), explore(core)
-    reduced = explore(core, reduction)
+    table = TransitionTable(raft.Raft, last_term=2)
+    reduction, full = Reduction(table), explore(table)
+    reduced = explore(table, reduction)
     assert {reduction(world) for world in full} == reduced
     return f"{len(full):,} worlds in two terms are {len(reduced):,} but for what no event will show"
 
