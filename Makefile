@@ -25,7 +25,7 @@ test: $(VENV)/ready
 # Every core, and a script of each lab: what may differ from one Python to the next.
 SHORT := tests/lab0*/test_core.py \
 	$(addprefix tests/lab01/test_,messages.py sessions.py) \
-	$(addprefix tests/lab05/test_,registry.py place.py rules.py node.py) \
+	$(addprefix tests/lab05/test_,registry.py registry_restarts.py place.py rules.py node.py) \
 	$(addprefix tests/lab06/test_,replication.py storage.py) \
 	tests/all_labs/test_house.py::test_a_copy_of_the_folder_elsewhere_runs_from_anywhere \
 	tests/lab01/test_scripts.py::test_a_file_survives_a_network_that_loses_doubles_and_reorders \

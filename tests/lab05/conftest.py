@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from tests.lab05.parts import FakeHost, membership
 from tests.lab05.ring import Rpc
 
 
@@ -11,3 +12,11 @@ from tests.lab05.ring import Rpc
 def rpc():
     with contextlib.closing(Rpc()) as rpc:
         yield rpc
+
+
+@pytest.fixture
+def book():
+    """The rules of a registry whose ring has ids of 5 bits and no node yet."""
+    host = FakeHost()
+    host.book = membership.Membership(host, 5)
+    return host.book

@@ -1,5 +1,6 @@
 """Lab 5's rules without a ring: views, a registry's book, a node whose calls a test answers."""
 
+import asyncio
 import contextlib
 import itertools
 import random
@@ -65,10 +66,26 @@ class FakeHost:
             raise TimeoutError
 
 
+def admit(book, port, wish=None):
+    """Let a node register; return the reply."""
+    return asyncio.run(book.register(messages.Registration("host", port, wish)))
+
+
 def ask(book, id, epoch=None):
     epoch = book.view.epoch if epoch is None else epoch
     address = book.view.by_id[id].address
     return book.populate_finger_table(messages.Heartbeat(id, address, epoch, epoch))
+
+
+def advance(book, seconds, heard=()):
+    """Move the clock on while some nodes are heard; return the ids of those that are dropped."""
+    dropped = []
+    for _ in range(round(seconds / 0.1)):
+        book.host.time += 0.1
+        for id in heard:
+            ask(book, id)
+        dropped += book.tick()
+    return [node.id for node in dropped]
 
 
 class ScriptedHost(FakeHost):

@@ -11,8 +11,7 @@ from tests.lab05.parts import (
     FOUR,
     KEY,
     NOW,
-    FakeHost,
-    membership,
+    admit,
     messages,
     node_in,
     refused,
@@ -247,16 +246,9 @@ def test_uncertain_keys_are_decided_before_a_node_is_in_sync(node):
 # --- The registry's ---
 
 
-@pytest.fixture
-def book():
-    host = FakeHost()
-    host.book = membership.Membership(host, 5)
-    return host.book
-
-
 def test_a_node_leaves_from_the_view_in_which_its_heirs_have_its_keys(book):
     for port in (1, 2, 3):
-        asyncio.run(book.register(messages.Registration("host", port, None)))
+        admit(book, port)
     node = book.view.members[0]
     outdated = messages.Departure(node.id, node.address, book.view.epoch - 1)
     reply = book.deregister(outdated)

@@ -5,6 +5,7 @@ from tests.mutants.chord import keys, registry, ring
 TESTS = [
     "tests/lab05/test_core.py",
     "tests/lab05/test_registry.py",
+    "tests/lab05/test_registry_restarts.py",
     "tests/lab05/test_place.py",
     "tests/lab05/test_rules.py",
     "tests/lab05/test_node.py",
