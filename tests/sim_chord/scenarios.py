@@ -1,7 +1,10 @@
 """Rings with a mixture of faults each, and how they are played and checked."""
 
+import contextlib
 import traceback
+from unittest import mock
 
+from tests.sim_chord import store, transfer
 from tests.sim_chord.faults import (
     crash_two,
     cut,
@@ -27,6 +30,17 @@ BAD = {"delay": (0.001, 0.2), "loss": 0.01}
 WORST = {"delay": (0.001, 0.3), "loss": 0.06}
 
 
+@contextlib.contextmanager
+def few_records_are_many():
+    """Let a few records take as many messages and steps as a million do in a real ring."""
+    with (
+        mock.patch.multiple(store, PAGE=2, BATCH_BYTES=250),
+        mock.patch.multiple(transfer, SLICE=2, FETCHED=2),
+    ):
+        yield
+
+
+@few_records_are_many()
 def play(
     seed,
     faults,
