@@ -42,9 +42,11 @@ class Connection:
         data = self.sock.recv(READ_SIZE)
         text = (self.partial + data).replace(BYTE_ORDER_MARK, b"")
         tokens, self.partial = split(text)
+        if len(first := (tokens or [self.partial])[0]) > MAX_TOKEN:
+            tokens, self.partial, data = [first], b"", b""  # whether its end has come or not
         self.tokens += tokens
         self.delimited = self.delimited or self.partial != text
-        if not data or len(self.partial) > MAX_TOKEN:
+        if not data:
             self.ended = True
             self.end_token()
 

@@ -188,6 +188,16 @@ def test_a_token_may_have_4096_bytes_before_its_end_comes(server, length, usable
             assert sock.recv(100) == b""
 
 
+def test_a_longer_token_is_the_last_one_although_its_end_comes_with_it(server):
+    with connect(server.number) as sock:
+        sock.sendall(b"3 " + b"1" * 5000 + b"\n7\n")  # the end comes in the read that is too much
+        sock.settimeout(20)
+        received = b""
+        while data := sock.recv(1000):
+            received += data
+        assert received.startswith(b"3 is prime\nerror: ") and received.count(b"\n") == 2
+
+
 @pytest.mark.parametrize("last", [PRIME_1000, b"9" * 51, b"7"])
 def test_a_number_without_an_end_is_ended_by_the_end_of_the_input(server, last):
     with connect(server.number) as sock:
