@@ -15,13 +15,14 @@ Silent nodes that are not dropped
     node of each of its replica sets. The nodes of a set of which it hears none are *needed*: it
     admits no node until it hears one of them, or no process listens at the address of one. A
     dropped node counts as silent until all members know a view without it, and a dead one until
-    the leases that it gave have run out.
+    the leases that it gave have run out. In the code such nodes, and members without a heartbeat
+    for LATE_TIMEOUT, are *unheard*.
 
 A registry that is restarted
     Nodes serve on without it (see place.py) and tell a new one the newest view. It gives no lease
     and changes nothing before it has heard all members, but for those that are silent for
-    SILENCE_TIMEOUT. Then it begins a new *life*, a range of epochs higher than all of before, and
-    admits no node until all know it. The first of these epochs is drawn at random, so that two
+    SILENCE_TIMEOUT. Then it begins a new *life*, a range of epochs higher than all earlier ones,
+    and admits no node until all know it. The first of these epochs is drawn at random, so that two
     registries that die one after the other do not give the same epoch to different views.
 """
 
@@ -34,8 +35,8 @@ from chord import MAX_EPOCH, Node, View
 RESERVATION_TIMEOUT = 60.0  # s for which an id is kept for a newcomer that copies its records
 QUEUE_TIMEOUT = 14.0  # s in the queue of newcomers; after 15 s a node asks anew
 QUEUE_INTERVAL = 0.01  # s between two looks whether the ring is ready for the next
-# s without a heartbeat after which a node may be about to fall silent, as when a link to all nodes
-# is cut: their last heartbeats came at most one interval apart.
+# s without a heartbeat. Of nodes that are cut off at once the last heartbeats came at most one
+# interval apart: when the first of them is silent, all are late; half an interval is slack.
 LATE_TIMEOUT = messages.SILENCE_TIMEOUT - 1.5 * messages.HEARTBEAT_INTERVAL
 LONGEST_TICK = 0.5  # s: time beyond is time that the registry itself slept through
 LIFE = 2**18  # epochs of one registry; the next one's are all higher
@@ -75,7 +76,7 @@ class Membership:
         self.ticked = now
         members = self.view.members
         late = self._unheard_for(LATE_TIMEOUT)
-        self._look_for_needed(late)
+        self._update_unheard(late)
         if not self.open and self.time >= messages.LISTEN_TIMEOUT:
             strange = [node for node in members if node.id not in self.in_sync]
             silent = self._unheard_for(messages.SILENCE_TIMEOUT)
@@ -83,7 +84,7 @@ class Membership:
                 self._open()
         if not self.open:
             return []
-        for node in self.needed.intersection(members):  # a link that is mended needs a moment
+        for node in self.needed.intersection(members):  # later each has time for a heartbeat
             self.heard[node.id] = max(self.heard[node.id], self.time - LATE_TIMEOUT)
         silent = self._unheard_for(messages.SILENCE_TIMEOUT)
         now_dropped = [node for node in late if node in silent or node not in self.unheard]
@@ -98,8 +99,8 @@ class Membership:
     def _unheard_for(self, seconds: float) -> list[Node]:
         return [node for node in self.view.members if self.time - self.heard[node.id] > seconds]
 
-    def _look_for_needed(self, late: list[Node]) -> None:
-        """Find the replica sets of which no node is heard, in all views that a node may be in."""
+    def _update_unheard(self, late: list[Node]) -> None:
+        """Find out which nodes are unheard, and which of them are needed."""
         view = self.view
         if view.members and all(self.in_sync.get(id, 0) >= view.epoch for id in view.ids):
             self.views, self.dropped = [view], set()
@@ -118,7 +119,7 @@ class Membership:
                     self.needed.update(replica_set)
 
     def _may_be_in(self, view: View, node: Node) -> bool:
-        """Tell whether a node that is not heard may still be in a view of its own past."""
+        """Tell whether a node may still serve by a view: it has confirmed no later one."""
         return node in self.dropped or self.in_sync.get(node.id, 0) <= view.epoch
 
     async def _call(self, node: Node) -> None:
@@ -155,7 +156,7 @@ class Membership:
         ticket, began = (address, object()), self.host.now()
         self.waiting = [other for other in self.waiting if other[0] != address] + [ticket]
         try:
-            while not (self.open and self.waiting[0] is ticket and self._has_room_for(address)):
+            while not (self.open and self.waiting[0] is ticket and self._make_room_for(address)):
                 await self.host.sleep(QUEUE_INTERVAL)
                 # It has asked anew, or has given up by now: it would not take the place.
                 if ticket not in self.waiting or self.host.now() - began > QUEUE_TIMEOUT:
@@ -164,13 +165,14 @@ class Membership:
         finally:
             self.waiting = [other for other in self.waiting if other is not ticket]
 
-    def _has_room_for(self, address: str) -> bool:
-        """Tell whether the ring is ready for one more, at an address that only one can have."""
+    def _make_room_for(self, address: str) -> bool:
+        """Take out the node that had an address before; tell whether the ring is ready for one."""
         others = [node for node in self.view.members if node.address != address]
         for node in self.unheard:
             if node.address == address:  # another process has bound its port
                 self._note_dead(node)
-        if not self.unheard and len(others) < len(self.view.members):  # it is not yet missed
+        # Its old node is dead, but not late yet.
+        if not self.unheard and len(others) < len(self.view.members):
             self._change(others)
         return self.all_in_sync() and not self.needed and len(others) == len(self.view.members)
 
@@ -184,7 +186,10 @@ class Membership:
         """Reserve an id for a newcomer, and tell it from which ring it can copy its records."""
         while not self.open:
             await self.host.sleep(QUEUE_INTERVAL)
-        id = self._draw(address, wish)
+        earlier = [id for id, (other, _) in self.reserved.items() if other == address]
+        for id in earlier:  # of an attempt that was given up
+            del self.reserved[id]
+        id = self._draw(address, earlier[0] if wish is None and earlier else wish)
         if id is None:
             return self._full()
         self.reserved[id] = address, self.host.now() + RESERVATION_TIMEOUT
@@ -220,7 +225,8 @@ class Membership:
         return id
 
     def _full(self) -> messages.Registered:
-        return messages.Registered(-1, reason=f"the ring is full: it has {2**self.view.m} nodes")
+        reason = f"the ring is full: all {2**self.view.m} ids are taken"
+        return messages.Registered(-1, reason=reason)
 
     def deregister(self, request: messages.Departure) -> messages.Departed:
         """Take a node that leaves out of the ring."""
@@ -292,7 +298,7 @@ class Membership:
             self.heard.setdefault(id, self.time)
 
     def _next_life(self, view: View) -> int:
-        """Return a first epoch that no registry before or beside this one has used."""
+        """Return a first epoch above all earlier ones; hardly any registry beside draws it too."""
         return (view.epoch // LIFE + 1) * LIFE + self.host.draw_identity() % (LIFE // 2)
 
 

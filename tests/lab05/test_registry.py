@@ -206,6 +206,16 @@ def test_a_newcomer_is_told_its_id_and_keeps_it(book):
     assert not book.reserved and host.time < 60
 
 
+def test_a_newcomer_that_starts_again_has_the_id_that_was_reserved_for_it(book):
+    for _ in range(2):
+        told = asyncio.run(book.register(messages.Registration("host", 1, prepare=True)))
+        assert told.id == 24
+    other = asyncio.run(book.register(messages.Registration("host", 1, wish=7, prepare=True)))
+    assert other.id == 7
+    assert ids(book.joining()) == [7]
+    assert admit(book, 2, wish=24).id == 24
+
+
 def test_the_id_of_a_newcomer_that_died_is_free_again(book):
     for port in range(1, 33):
         asyncio.run(book.register(messages.Registration("host", port, prepare=True)))

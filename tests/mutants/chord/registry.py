@@ -44,8 +44,8 @@ MUTANTS = [
     Mutant(
         "all silent nodes are dropped",
         MEMBERSHIP,
-        "        for node in self.needed.intersection(members):  # a link",
-        "        for node in ():  # a link",
+        "        for node in self.needed.intersection(members):  # later each",
+        "        for node in ():  # later each",
     ),
     Mutant(
         "nodes that fall silent one after the other are dropped",
