@@ -1,7 +1,8 @@
-"""Fixtures of the whole suite, and the proof that it leaves nothing behind."""
+"""Fixtures of the whole suite, and the proof that it leaves nothing behind (on Linux)."""
 
 import collections
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support import forking, namespaces
 from tests.support.harness import LABS, ROOT, wait_until
-from tests.support.processes import Script, leftovers, spawning
+from tests.support.processes import STATE, Script, leftovers, spawning
 
 # The files whose tests take long, mostly by waiting.
 LONG = (
@@ -41,11 +42,13 @@ LONG = (
 
 
 def pytest_collection_modifyitems(config, items):
-    # xdist cuts the list in one piece for each worker. Mix tests that wait with tests that compute,
+    # xdist gives each worker one contiguous piece. Mix tests that wait with tests that compute,
     # and put no long test at the end.
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         chance = random.Random(0).random
-        moments = collections.defaultdict(chance)  # tests of a file share a ring or browser
+        moments = collections.defaultdict(
+            chance
+        )  # tests of a file that share a ring or browser run together
 
         def moment(item):
             path = item.path.as_posix()
@@ -75,7 +78,7 @@ def patched(tmp_path_factory):
     """Return the environment of a script that runs some code before its own."""
 
     def environment(code):
-        # In a new folder: Python does not see that a file changes within one second.
+        # In a new folder: an edit within the same second would not be compiled anew.
         folder = tmp_path_factory.mktemp("patch")
         (folder / "sitecustomize.py").write_text(code)
         return {"PYTHONPATH": str(folder)}
@@ -126,6 +129,7 @@ def nothing_left_behind():
     files = set(_lab_files())
     yield
     forking.stop()
+    shutil.rmtree(STATE, ignore_errors=True)
     assert leftovers() == []
     held_back = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # scripts inherit it
     assert not held_back & {signal.SIGINT, signal.SIGTERM}

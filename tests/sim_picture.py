@@ -154,8 +154,8 @@ def record_chord(scenario: str, seed: int) -> tuple[list[dict], str]:
     try:
         play(seed, mixture, **options, look=lambda world: recorders.append(ChordRecorder(world)))
         end = "no property was violated"
-    except AssertionError as error:
-        end = str(error)
+    except Exception as error:
+        end = str(error) or repr(error)
     return recorders[0].events, end
 
 

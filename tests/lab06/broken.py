@@ -38,6 +38,8 @@ class ComparesIndexFirst(raft.Raft):
 
 
 class KeepsWhatDiffers(raft.Raft):
+    """A follower keeps its own entries where the leader's differ."""
+
     def append_entries(self, request, now):
         prev = request.prev_log_index
         kept = min(max(self.log.last_index - prev, 0), len(request.entries))
@@ -64,7 +66,7 @@ class ReadsWithoutAsking(raft.Raft):
 
 
 ELECTIONS = [DoubleVote, LateVote, OneVoteIsEnough, ForgottenVote]
-LOGS = [  # with the properties of which one must be seen to fail
+LOGS = [  # each with the properties, one of which must fail
     (ShorterLogGetsVotes, "Leader Completeness"),
     (KeepsWhatDiffers, "Log Matching|State Machine Safety|Leader Completeness"),
     (CommitsBeforeTheMajority, "State Machine Safety|Leader Completeness"),

@@ -1,14 +1,13 @@
 """Every election that three servers of lab 6 can hold in a few terms, in every order of events.
 
 A message that has been sent may arrive at any time, again, or never, which covers loss, doubling,
-delay and reordering alike. So a world is the servers' states and the set of all ever sent. To that
-set belong claims: that a server has voted for another in a term, or led it; two that contradict
-each other are a violation. Replication goes as far as elections depend on it: the first entry of a
-new leader is sent, taken or refused, but not sent again.
+delay and reordering alike. So a world is the servers' states and the set of all messages ever sent.
+The set also has claims: that a server has voted for another in a term, or led it; two that
+contradict each other are a violation. Replication goes as far as elections depend on it: the first
+entry of a new leader is sent, taken or refused, but not sent again.
 
 What one event does to one server stands in a table, `TransitionTable`. Most worlds differ only in
-what no event will ever show; which do, reduction.py reads from the table, whatever the rules behind
-it.
+what no event can reveal; reduction.py finds these from the table alone, without knowing Raft.
 """
 
 import contextlib
@@ -25,7 +24,7 @@ from tests.sim_raft_core.properties import Violation
 from tests.support.harness import ROOT, load
 
 raft = load(ROOT / "lab06_raft/raft.py")
-NAMES = ("a", "b", "c")  # of the servers; in states and messages no other string is like them
+NAMES = ("a", "b", "c")  # of the servers; no other string in states or messages equals one of them
 TIMER = -1  # the event that is not a message
 
 
@@ -38,7 +37,7 @@ class ElectionViolation(Violation):
 
     def __init__(self, claims: list["Claim"], place: int, event: int):
         found = [f"{' '.join(claim.what[:-1])} in term {claim.what[-1]}" for claim in claims]
-        super().__init__(f"Election Safety: a second {', a second '.join(found)}")
+        super().__init__(f"a second {', a second '.join(found)}")
         self.place, self.event = place, event
 
     def __str__(self):
@@ -62,15 +61,14 @@ class TransitionTable:
     """What every event makes of every state of one server, and what the server then sends.
 
     States and things sent (messages and claims) have numbers; a set of things is an int with their
-    bits. The table covers all that the servers do when whatever any of them may send arrives.
+    bits. The table is closed: any message in it may arrive in any state in it.
     """
 
     def __init__(self, server_class, last_term: int):
         self.last_term = last_term
         self.servers, self.states = [], {}
-        self.copies: list[
-            bytes
-        ] = []  # by state: the server, pickled, which is quicker than deepcopy
+        # By state: the server, pickled, which is quicker than deepcopy.
+        self.copies: list[bytes] = []
         self.things, self.numbers = [], {}
         self.events = {name: [TIMER] for name in NAMES}
         self.steps: list[dict[int, tuple[int, int]]] = []  # by state: event -> (state after, sent)
@@ -147,7 +145,7 @@ class TransitionTable:
         return union(self.against[number] for number in bits(things & self.claims))
 
     def after(self, world: tuple) -> Iterator[tuple[tuple, int, int]]:
-        """Yield every world that an event changes this one to; raise Violation at a bad one.
+        """Yield every world that one event leads to; raise Violation at a bad one.
 
         With each come the place of the server and the event.
         """
@@ -197,11 +195,11 @@ def explore(
 
 
 def counterexample(table: TransitionTable, reduction: Callable) -> tuple[list[Step], str]:
-    """Return the fewest events that lead to a violation, and which; ([], "") if none do."""
+    """Return the fewest events that lead to a violation, and its message; ([], "") if none do."""
     with contextlib.suppress(ElectionViolation):
         explore(table, reduction)
         return [], ""
-    # There is one, so that the search ends soon also where every world keeps its name.
+    # A violation exists, so this search ends soon even without the reduction.
     world = (*table.first, 0)
     origins, todo = {world: None}, deque([world])
     while todo:
@@ -214,7 +212,7 @@ def counterexample(table: TransitionTable, reduction: Callable) -> tuple[list[St
         except ElectionViolation as violation:
             origin = (world, violation.place, violation.event)
             return _replay(table, _moves(origins, origin)), violation.args[0]
-    raise AssertionError("the reduction shows a violation that there is not")
+    raise AssertionError("the reduction shows a violation that does not exist without it")
 
 
 def _moves(origins: dict, origin: tuple | None) -> list:

@@ -1,4 +1,4 @@
-"""Which worlds of the exploration of elections are one, for all that will ever be seen.
+"""Which worlds of the elections are equivalent: no series of events tells them apart.
 
 A transition is what one event, the timer or the arrival of a message, makes of one state of one
 server: the state afterwards, and the things that the server then sends. A thing is a message, or a
@@ -15,15 +15,16 @@ from tests.lab06.explore_raft import NAMES, TIMER, TransitionTable
 
 
 class Reduction:
-    """Names one world for all that every further event treats alike, but for the servers' names.
+    """Maps each world to the one that stands for all that are equivalent to it.
 
     * States of a server that do the same in every series of events are one: it does not matter
       which server a follower takes for the leader.
     * Messages that do the same to their receiver from now on, whatever else arrives, are one; if
       they do nothing, they are dropped. So is a claim that no server can contradict any more.
-    * An event that changes no state and only sends messages happens at once: where more has been
-      sent, all can still happen that could without.
-    * All servers have the same rules: of worlds that differ in names only the least one counts.
+    * An event that changes no state and only sends messages happens at once: a larger set of sent
+      messages permits all that a smaller one does.
+    * All servers have the same rules: worlds that differ only by a renaming of the servers count as
+      one, the least.
     """
 
     def __init__(self, table: TransitionTable):
@@ -56,7 +57,7 @@ class Reduction:
         return union(sent for sent in answers if not sent & self.table.claims)
 
     def _least(self, states: tuple) -> list["Renaming"]:
-        """Return the renamings that make these states the least; they differ in what was sent."""
+        """Return the renamings that make these states the least; what was sent decides then."""
         named = [tuple(self._name(r, states[old]) for old in r.order) for r in self.renamings]
         return [r for r, those in zip(self.renamings, named, strict=True) if those == min(named)]
 
@@ -99,7 +100,7 @@ class Reduction:
         return sorted(found)
 
     def _matters(self, state: int) -> list[tuple[int, int]]:
-        """Return what matters to a server from here on: sets of things alike, and one of each."""
+        """Return the groups of equivalent things that can still have an effect, and one of each."""
         future, steps = self._future(state), self.table.steps
         alike, contradicted = {}, 0
         for event in self.table.events[self.table.servers[state].node_id]:
@@ -115,7 +116,7 @@ class Renaming:
     """What states and sets become when the servers change places."""
 
     def __init__(self, table: TransitionTable, order: tuple[int, ...]):
-        self.order = order  # by place: whose it was
+        self.order = order  # order[new place] = old place
         names = {NAMES[old]: NAMES[new] for new, old in enumerate(order)}
         self.states = [table.states[_rename(key, names)] for key in table.states]
         self.bits = [1 << table.numbers[_rename(thing, names)] for thing in table.things]

@@ -14,7 +14,7 @@ def test_no_seed_violates_a_property_or_loses_what_was_acknowledged(first):
     assert [found for seed in range(first, first + 50) if (found := violation(seed))] == []
 
 
-def test_the_seeds_do_see_elections_commits_and_confirmed_reads():
+def test_the_seeds_do_see_elections_and_commits():
     leaders = acknowledged = 0
     for seed in range(20):
         cluster = Cluster(seed)

@@ -80,7 +80,7 @@ class World:
         return process
 
     def stop_node(self, process):
-        """Press Ctrl-C at a node, for the first time."""
+        """Tell a node to leave, if it has not been told."""
         if process in self.told_to_leave:
             return
         self.told_to_leave.add(process)
@@ -91,7 +91,9 @@ class World:
                 members = self.left_behind.get(process.address, members)
                 others = [node for node in members if node.address != process.address]
                 living = [node.id for node in others if self.processes[node.address].alive]
-                assert not living, f"seed {self.seed}: it left as the last one, before {living}"
+                assert not living, (
+                    f"seed {self.seed}: it left as if it were the last one; {living} still lived"
+                )
                 self.beyond = True
             process.kill()
 
@@ -105,7 +107,6 @@ class World:
     def client(self, keys, pause, until):
         """Run a client that does one random thing after the other."""
         process = Process(self, f"client:{len(self.processes)}")
-        self.ports += 1
 
         async def run():
             while self.sim.now < until:
@@ -194,11 +195,10 @@ class World:
     def check_owners(self):
         owned = 0
         for place in (p.rules.place for p in self.nodes(paused=True)):
-            if place.serves(self.key_of[place.id]):  # on its arc in any case
+            if place.serves(self.key_of[place.id]):  # its own id lies on any arc that it serves
                 arc = self.owned_by(place)
-                assert not owned & arc, (
-                    f"seed {self.seed}: two own {owned & arc:b} at {self.sim.now}"
-                )
+                both = [k for k in self.key_of if owned & arc & 1 << k]
+                assert not both, f"seed {self.seed}: two own {both} at {self.sim.now}"
                 owned |= arc
 
     def owned_by(self, place):
@@ -222,7 +222,7 @@ class World:
                 process.resume()
         for ring in self.rings:
             ring.start_registry()
-        limit = self.sim.now + 90  # s: a lost piece of a transfer may be missed after 30 s only
+        limit = self.sim.now + 90  # s: a lost piece of a transfer may be noticed only after 30 s
         while not all(ring.is_whole() for ring in self.rings) and self.sim.now < limit:
             self.run(self.sim.now + 1)
         self.run(self.sim.now + peace)
@@ -235,7 +235,7 @@ class World:
         return rules.all_in_sync() and all(p.rules.place.view == rules.view for p in living)
 
     def check_ring(self):
-        """In peace: one view, all in sync, and every record with its replica set alone."""
+        """In peace: one view, all in sync, and every record on exactly its replica set."""
         where = f"seed {self.seed}"
         view = self.registry.rules.view
         members = [p.rules for p in self.nodes()]
@@ -254,7 +254,7 @@ class World:
                         assert other.store.records.get(key) == record, f"{where}: {key} on {id}"
 
     def check_history(self, keys):
-        """Ask for every key through every node, then compare all with a dictionary."""
+        """Ask for every key three times, at random nodes, then compare all with a dictionary."""
         process = Process(self, f"checker{self.name}")
 
         async def ask():

@@ -289,5 +289,5 @@ def violation(seed: int, server_class=raft.Raft, amnesia=False) -> str | None:
     try:
         Cluster(seed, server_class, amnesia).run()
     except Violation as error:
-        return f"seed {seed}: {error}"
+        return f"seed {seed}: {error}: python -m tests.sim_raft_core 1 --first {seed}"
     return None

@@ -71,7 +71,7 @@ class Cluster:
             self.network.leave(self.addresses[member])
 
     def _exit(self, status: int) -> None:
-        """Stand in the place of os._exit."""
+        """Replace os._exit: the server dies, and starts again 0.3 s later."""
         loop = server.asyncio.get_running_loop()
         for member, process in list(self.processes.items()):
             if process.loop is loop:
@@ -100,7 +100,7 @@ class Cluster:
                 self.world.outside.kill()
 
     def begin(self, clients: int, until: float) -> None:
-        """Start all servers, and so many clients, which go on up to an instant."""
+        """Start all servers, and so many clients, which go on until a time."""
         for member in self.addresses:
             self.start(member)
         self.world.outside.call_soon(self._begin_clients, clients, until)
@@ -155,7 +155,7 @@ class Cluster:
         )
 
     def is_idle(self) -> bool:
-        """Tell whether no server does more than to call each peer, and to answer each."""
+        """Tell whether no server has more tasks than a call to and an answer for each server."""
         tasks = [len(process.loop.tasks) for process in self.processes.values()]
         return max(tasks) <= 2 * len(self.addresses)
 
@@ -170,6 +170,6 @@ class Cluster:
         for client in self.clients:
             for key, value in client.unconfirmed:
                 if value is not None and (key, value) not in applied:
-                    raise Violation(f"{value} was read as {key}, but never committed")
+                    raise Violation(f"{key}: {value} was read, which was never committed")
         if not is_linearizable(history):
             raise Violation("Linearizability: no order explains what the clients saw")

@@ -1,4 +1,4 @@
-"""Scripts as processes: the one place of the suite (and of demo.py) that knows subprocess.
+"""Scripts as processes: how the tests and demo.py start the labs' scripts.
 
     server = Script(labs / "lab01_udp/server.py", "0", cwd=tmp_path)
     port = server.port()                      # from its ready line
@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from tests.support.streams import Stream
 PYTHON = (sys.executable,)
 OWN: set[int] = set()  # processes that serve the whole run
 MARK = f"LABS_TEST_RUN={uuid.uuid4().hex}"
+STATE = Path(tempfile.gettempdir()) / MARK  # where clients keep their history
 
 
 class Script:
@@ -67,7 +69,7 @@ class Script:
         key, _, value = MARK.partition("=")
         environment = {**os.environ, key: value}
         environment.pop("PYTHONUNBUFFERED", None)  # would hide that a script does not flush
-        environment["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / "labs-test-state")
+        environment["XDG_STATE_HOME"] = str(STATE)
         environment |= env or {}
         if tty:
             master, slave = os.openpty()
@@ -123,7 +125,7 @@ class Script:
         return self.out.splitlines()
 
     def expect(self, pattern: str, timeout: float = PATIENCE) -> re.Match:
-        """Wait for the next part of stdout that matches; without a terminal in whole lines only."""
+        """Wait for the next part of stdout that matches; from a pipe, only in whole lines."""
         return self._expect(self.out_stream, pattern, timeout)
 
     def expect_err(self, pattern: str, timeout: float = PATIENCE) -> re.Match:
@@ -134,7 +136,9 @@ class Script:
         if match := stream.expect(pattern, timeout, whole_lines=not self.tty):
             return match
         if stream.closed:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed that alone
+            with contextlib.suppress(
+                subprocess.TimeoutExpired
+            ):  # it may have closed only this stream
                 self.process.wait(1)
         if not self.running:
             status = self.process.returncode
@@ -236,29 +240,24 @@ def running(script: str | Path, *args, **options) -> Iterator[Script]:
 @contextlib.contextmanager
 def spawning(labs: Path = ROOT):
     """Start scripts: `spawn("lab01_udp/server.py", 0)`. All of them end with the block."""
-    scripts: list[Script] = []
+    with contextlib.ExitStack() as stack:
 
-    def start(script: str, *args, **options) -> Script:
-        scripts.append(Script(labs / script, *args, **options))
-        return scripts[-1]
+        def start(script: str, *args, **options) -> Script:
+            start.scripts.append(Script(labs / script, *args, **options))
+            stack.callback(start.scripts[-1].stop)
+            return start.scripts[-1]
 
-    start.scripts = scripts
-    try:
+        start.scripts = []
         yield start
-    finally:
-        for script in reversed(scripts):
-            script.stop()
 
 
 def _take_terminal() -> None:
-    """In the child: make the new terminal the one whose Ctrl-C reaches it."""
-    import termios
-
+    """In the child: make the new terminal its controlling terminal."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def leftovers() -> list[str]:
-    """Return the processes, living or orphaned, that a test of this run started and did not end."""
+    """Return the commands of processes, also orphans, that this run started and did not end."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ TESTS = [
     "tests/lab06/test_reads.py",
     "tests/lab06/test_saves.py",
     "tests/lab06/test_watching.py",
-    "tests/lab06/test_driver.py",
+    "tests/lab06/test_simulated_servers.py",
     "tests/lab06/test_simulation.py::test_no_seed_violates_a_property_or_loses_what_was_acknowledged",
     "tests/lab06/test_service.py",
     "tests/lab06/test_durability.py",
