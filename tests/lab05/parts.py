@@ -27,14 +27,20 @@ def ids(nodes):
 
 
 class FakeHost:
-    """A clock that is set by hand, and the random numbers of the scripts."""
+    """A clock that is set by hand, and the random numbers of the scripts.
+
+    While a rule of the registry sleeps, its nodes send heartbeats, all but those in `silent`.
+    """
 
     def __init__(self):
+        self.book = None  # the registry's rules, if it is a registry's host
         self.time = 0.0
         self.random = random.Random(0)
         self.draw = self.random.randint
         self.draw_identity = itertools.count(1).__next__
-        self.nodes_sync, self.silent, self.limit = True, set(), 60
+        self.nodes_sync = True  # False: no node sends heartbeats by itself
+        self.silent = set()  # ids
+        self.limit = 60  # s: a rule that sleeps for longer hangs
         self.reached = {}  # address -> True if a node answers there, False if no process listens
         self.in_spawned = False  # True while a spawned coroutine runs
 
@@ -50,9 +56,11 @@ class FakeHost:
 
     def spawn(self, awaitable):
         self.in_spawned = True
-        with contextlib.suppress(StopIteration):
-            awaitable.send(None)
-        self.in_spawned = False
+        try:
+            with contextlib.suppress(StopIteration):
+                awaitable.send(None)
+        finally:
+            self.in_spawned = False
 
     async def sleep(self, seconds):
         if self.in_spawned or not seconds:
@@ -138,7 +146,7 @@ def serving_node():
 
 
 def after(node, seconds, value):
-    """Return an answer that takes so long."""
+    """Return an answer that comes after so many seconds."""
 
     def answer(address):
         node.host.time += seconds
