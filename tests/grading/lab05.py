@@ -130,8 +130,8 @@ def second_save_of_a_key_fails(scene: Scene) -> None:
     ring = Ring(scene, 3)
     keys = keys_for(ring)[:3]
     save_all(ring, keys)
-    for key in keys:
-        for port in ring.ids:
+    for port in ring.ids:
+        for key in keys:
             result = ring.save(key, "other text", port)
             check(not result.success, f"save {key} again: False", result.text.strip())
     ring.check_found(keys)

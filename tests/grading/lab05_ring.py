@@ -157,8 +157,8 @@ class Ring:
 
     def check_found(self, keys: list[str], ports=None) -> None:
         """Check that each key is found, on its owner, whichever node is asked."""
-        for key in keys:
-            for port in ports or list(self.ids):
+        for port in ports or list(self.ids):
+            for key in keys:
                 result = self.find(key, port)
                 self.check_result(
                     result, True, self.owner(key), f"find {key}, asked at node {self.ids[port]}"
