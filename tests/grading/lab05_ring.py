@@ -50,7 +50,6 @@ class Ring:
         self.registry = self._start_registry()
         self.nodes: dict[int, Program] = {}  # by port
         self.client = scene.start("client")
-        time.sleep(0.5)
         self.target: int | None = None
         self.quotes = QUOTES[0]
         self.ids: dict[int, int] = {}  # port -> id
