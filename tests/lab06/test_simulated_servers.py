@@ -35,7 +35,7 @@ def test_the_seeds_do_see_elections_snapshots_writes_and_confirmed_reads():
 
 
 def test_a_seed_replays_to_the_last_answer_in_another_process():
-    code = "from tests.lab06.test_driver import history; print(history(3))"
+    code = "from tests.lab06.test_simulated_servers import history; print(history(3))"
     there = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
