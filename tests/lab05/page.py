@@ -1,6 +1,7 @@
 """Lab 5's watch.py as its pages see it."""
 
 import contextlib
+import time
 
 from tests.support.harness import PATIENCE, wait_until
 from tests.support.live_page import Events, do
@@ -31,7 +32,7 @@ class Page:
 
     def states(self):
         """Return {id: state} of all nodes that are shown."""
-        return {node["id"]: node["state"] for node in self.state()["nodes"]}
+        return states_in(self.state())
 
     def texts(self):
         """Return the events so far, as text."""
@@ -44,3 +45,19 @@ class Page:
     def do(self, action, **arguments):
         """Return the status and the answer of an action."""
         return do(self.port, action, arguments)
+
+
+def states_in(picture):
+    """Return {id: state} of all nodes of a picture."""
+    return {node["id"]: node["state"] for node in picture["nodes"]}
+
+
+def shows(pictures, id, state, within=2.0):
+    """Tell whether one of the next pictures shows a node in a state, within so many seconds."""
+    deadline = time.monotonic() + within
+    for picture in pictures:
+        if states_in(picture).get(id) == state:
+            return True
+        if time.monotonic() > deadline:
+            return False
+    return False

@@ -79,7 +79,7 @@ def test_a_connection_that_is_not_used_is_closed_and_comes_back_with_the_next_ca
     with relayed() as (relay, call):
         for size in (1, 100_000):
             call("replicate", copies(size))
-        assert relay.connections == 2
+        assert LOSSY or relay.connections == 2
         wait_until(lambda: relay.connections == 0, "the connections to be closed", 5)
         for size in (1, 100_000):
             assert call("replicate", copies(size)).accepted

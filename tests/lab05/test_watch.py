@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab05.example import CLOCKWISE, FINGERS
-from tests.lab05.page import Page
+from tests.lab05.page import Page, shows
 from tests.lab05.ring import Ring
 from tests.support.harness import ROOT, wait_until
 from tests.support.live_page import HOSTILE, do
@@ -69,9 +69,9 @@ def test_it_counts_the_keys_that_a_node_owns_and_holds(watched):
 
 def test_a_killed_node_is_seen_at_once_and_then_dropped(example):
     ring, page = example
-    ring.node(16).kill()
-    # Before the registry misses it.
-    wait_until(lambda: page.states()[16] == "gone", timeout=2.0)
+    with page.reading() as pictures:
+        ring.node(16).kill()
+        assert shows(pictures, 16, "gone")  # before the registry misses it
     page.wait_for(WELL | {16: "dropped"})
     told = "node 16 was silent, so the registry has dropped it: its ids are node 24's now"
     assert told in page.texts()
@@ -81,8 +81,9 @@ def test_a_killed_node_is_seen_at_once_and_then_dropped(example):
 
 def test_a_hung_node_is_seen_as_silent_until_it_goes_on(example):
     ring, page = example
-    ring.node(25).pause()
-    wait_until(lambda: page.states()[25] == "silent", timeout=2.0)
+    with page.reading() as pictures:
+        ring.node(25).pause()
+        assert shows(pictures, 25, "silent")
     ring.node(25).resume()
     page.wait_for(WELL)
 
