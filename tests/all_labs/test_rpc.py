@@ -35,13 +35,19 @@ def connections(host):
     return host.run("ss", "-Htn", "state", "established", ports).splitlines()
 
 
-@pytest.mark.parametrize("idle", [False, True], ids=["in use", "idle"])
-def test_a_command_over_a_dead_connection_is_answered_over_a_new_one(network, hosts, spawn, idle):
-    near, far = hosts
+def connected_client(near, far, spawn):
+    """Start a server on one host and a client on another; return the client once it is answered."""
     spawn(SERVER, PORT, "--host", "0.0.0.0", interpreter=far.python).port()
     client = spawn(CLIENT, f"{far.address}:{PORT}", interpreter=near.python)
     client.send("isprime 7")
     client.expect("7 is prime")
+    return client
+
+
+@pytest.mark.parametrize("idle", [False, True], ids=["in use", "idle"])
+def test_a_command_over_a_dead_connection_is_answered_over_a_new_one(network, hosts, spawn, idle):
+    near, far = hosts
+    client = connected_client(near, far, spawn)
     network.forget_connections()
     began = time.monotonic()
     if idle:
@@ -53,10 +59,7 @@ def test_a_command_over_a_dead_connection_is_answered_over_a_new_one(network, ho
 
 def test_a_machine_that_vanished_and_came_back_is_found_again(network, hosts, spawn):
     near, far = hosts
-    spawn(SERVER, PORT, "--host", "0.0.0.0", interpreter=far.python).port()
-    client = spawn(CLIENT, f"{far.address}:{PORT}", interpreter=near.python)
-    client.send("isprime 7")
-    client.expect("7 is prime")
+    client = connected_client(near, far, spawn)
     far.vanish()
     client.send("isprime 11")
     client.expect("unavailable|not answer")
@@ -74,10 +77,7 @@ def test_a_machine_that_vanished_and_came_back_is_found_again(network, hosts, sp
 
 def test_a_server_closes_the_connections_of_a_client_that_has_vanished(hosts, spawn):
     near, far = hosts
-    spawn(SERVER, PORT, "--host", "0.0.0.0", interpreter=far.python).port()
-    client = spawn(CLIENT, f"{far.address}:{PORT}", interpreter=near.python)
-    client.send("isprime 7")
-    client.expect("7 is prime")
+    connected_client(near, far, spawn)
     near.vanish()
     wait_until(lambda: not connections(far), "the connection to be closed", RECOVERY)
 

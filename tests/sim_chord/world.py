@@ -87,8 +87,8 @@ class World:
 
         async def leave():
             if not await process.rules.leave():  # no other node is left: the records go with it
-                members = process.rules.place.view.members
-                members = self.left_behind.get(process.address, members)
+                known = process.rules.place.view.members
+                members = self.left_behind.get(process.address, known)
                 others = [node for node in members if node.address != process.address]
                 living = [node.id for node in others if self.processes[node.address].alive]
                 assert not living, (

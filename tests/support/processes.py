@@ -136,9 +136,7 @@ class Script:
         if match := stream.expect(pattern, timeout, whole_lines=not self.tty):
             return match
         if stream.closed:
-            with contextlib.suppress(
-                subprocess.TimeoutExpired
-            ):  # it may have closed only this stream
+            with contextlib.suppress(subprocess.TimeoutExpired):  # only this stream is closed
                 self.process.wait(1)
         if not self.running:
             status = self.process.returncode
